@@ -1,0 +1,68 @@
+# Helpers shared by all folders: warnings, sanitizers, one static library per folder, tests beside their sources.
+
+add_library(sm_options INTERFACE)
+target_include_directories(sm_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_definitions(sm_options INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64
+                                                SM_VERSION="${PROJECT_VERSION}")
+target_compile_options(
+  sm_options
+  INTERFACE -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor
+            -Woverloaded-virtual -Wimplicit-fallthrough -Wcast-align -Wformat=2 -Werror
+            -fstack-protector-strong -fno-omit-frame-pointer)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(sm_options INTERFACE -Wthread-safety)
+endif()
+
+add_library(sm_sanitize INTERFACE)
+if(SM_SANITIZE)
+  target_compile_options(sm_sanitize INTERFACE -fsanitize=${SM_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(sm_sanitize INTERFACE -fsanitize=${SM_SANITIZE})
+endif()
+if(SM_FUZZ)
+  target_compile_options(sm_sanitize INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# sm_library(NAME SOURCES... ) declares one folder's static library; link upward layers with target_link_libraries.
+function(sm_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PUBLIC sm_options sm_sanitize)
+endfunction()
+
+# sm_test(NAME SOURCES... [LIBS libs...] [LABELS labels...] [TIMEOUT s]) builds one GoogleTest binary and registers it as one CTest test.
+function(sm_test name)
+  if(NOT SM_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(T "" "TIMEOUT" "LIBS;LABELS" ${ARGN})
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${T_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE ${T_LIBS} sm_options sm_sanitize GTest::gmock GTest::gtest_main)
+  if(NOT T_TIMEOUT)
+    set(T_TIMEOUT 120)
+  endif()
+  if(NOT T_LABELS)
+    set(T_LABELS unit)
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}")
+endfunction()
+
+# sm_fuzz(NAME SOURCES... [LIBS libs...]) builds one libFuzzer target; its seeds live in fuzz/seeds/NAME.
+function(sm_fuzz name)
+  if(NOT SM_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(F "" "" "LIBS" ${ARGN})
+  add_executable(${name} ${F_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE ${F_LIBS} sm_options sm_sanitize)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set(seeds ${CMAKE_SOURCE_DIR}/fuzz/seeds/${name})
+  if(NOT EXISTS ${seeds})
+    set(seeds "")
+  endif()
+  add_test(NAME fuzz.${name}
+           COMMAND ${name} -max_total_time=${SM_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10
+                   -print_final_stats=1 ${CMAKE_CURRENT_BINARY_DIR} ${seeds})
+  set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 300 LABELS fuzz)
+endfunction()
+set(SM_FUZZ_SECONDS 30 CACHE STRING "seconds each fuzz target runs as a test")
