@@ -1,0 +1,283 @@
+#include "proto/agent.h"
+
+#include "base/bytes.h"
+
+namespace sm::agent {
+
+namespace {
+
+// Bits of ExecRequest's flags word.
+constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8;
+constexpr std::uint32_t kAllFlags = kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd;
+constexpr std::size_t kMaxMessage = 4096;
+
+std::vector<std::byte> frame(FrameType type, std::uint8_t stream,
+                             std::span<const std::byte> payload) {
+  ByteWriter w;
+  w.bytes().reserve(kHeaderSize + payload.size());
+  w.put(static_cast<std::uint32_t>(payload.size()));
+  w.put(static_cast<std::uint8_t>(type));
+  w.put(stream);
+  w.put(std::uint16_t{0});
+  w.put_bytes(payload);
+  return w.release();
+}
+
+std::vector<std::byte> frame(FrameType type, ByteWriter payload) {
+  return frame(type, 0, payload.bytes());
+}
+
+void put_words(ByteWriter& w, const std::vector<std::string>& words) {
+  w.put(static_cast<std::uint32_t>(words.size()));
+  for (const std::string& word : words) w.put_string(word);
+}
+
+bool take_words(ByteReader& r, std::vector<std::string>& out) {
+  const auto count = r.take<std::uint32_t>();
+  // Each word needs four bytes at least, so a count beyond the payload allocates nothing.
+  if (!count || *count > kMaxWords || *count > r.rest().size() / 4) return false;
+  out.reserve(*count);
+  for (std::uint32_t i = 0; i < *count; ++i) {
+    const auto word = r.take_string(kMaxPayload);
+    if (!word || word->find('\0') != std::string_view::npos) return false;
+    out.emplace_back(*word);
+  }
+  return true;
+}
+
+tl::unexpected<Error> malformed(const char* what) {
+  return fail(Code::kCorrupt, std::string("agent protocol: malformed ") + what);
+}
+
+bool take_path(ByteReader& r, std::string& out) {
+  const auto text = r.take_string(kMaxPath);
+  if (!text || text->find('\0') != std::string_view::npos) return false;
+  out = *text;
+  return true;
+}
+
+}  // namespace
+
+std::vector<std::byte> encode_hello(const Hello& hello) {
+  ByteWriter w;
+  w.put(kMagic);
+  w.put(hello.version);
+  w.put(std::uint16_t{0});
+  w.put(hello.generation);
+  return frame(FrameType::kHello, std::move(w));
+}
+
+Result<Hello> decode_hello(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  const auto magic = r.take<std::uint32_t>();
+  const auto version = r.take<std::uint16_t>();
+  r.take<std::uint16_t>();
+  const auto generation = r.take<std::uint32_t>();
+  if (!r.at_end() || *magic != kMagic) return malformed("hello");
+  if (*version != kVersion) {
+    return fail(Code::kUnsupported, "agent protocol: the peer speaks version " +
+                                        std::to_string(*version) + ", this program version " +
+                                        std::to_string(kVersion));
+  }
+  return Hello{*version, *generation};
+}
+
+std::vector<std::byte> encode_exec(const ExecRequest& q) {
+  ByteWriter w;
+  w.put((q.main ? kFlagMain : 0u) | (q.tty ? kFlagTty : 0u) | (q.keep_stdin ? kFlagStdin : 0u) |
+        (q.create_cwd ? kFlagCreateCwd : 0u));
+  w.put(q.window.rows);
+  w.put(q.window.columns);
+  w.put(q.timeout_ms);
+  put_words(w, q.argv);
+  put_words(w, q.env);
+  w.put_string(q.cwd);
+  w.put_string(q.user);
+  return frame(FrameType::kExec, std::move(w));
+}
+
+Result<ExecRequest> decode_exec(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  ExecRequest q;
+  const auto flags = r.take<std::uint32_t>();
+  const auto rows = r.take<std::uint16_t>();
+  const auto columns = r.take<std::uint16_t>();
+  const auto timeout = r.take<std::uint64_t>();
+  if (!timeout || (*flags & ~kAllFlags) != 0) return malformed("exec request");
+  q.main = (*flags & kFlagMain) != 0;
+  q.tty = (*flags & kFlagTty) != 0;
+  q.keep_stdin = (*flags & kFlagStdin) != 0;
+  q.create_cwd = (*flags & kFlagCreateCwd) != 0;
+  q.window = {*rows, *columns};
+  q.timeout_ms = *timeout;
+  if (!take_words(r, q.argv) || !take_words(r, q.env)) return malformed("exec request");
+  if (!take_path(r, q.cwd) || !take_path(r, q.user) || !r.at_end()) {
+    return malformed("exec request");
+  }
+  if (q.argv.empty()) return malformed("exec request: no program");
+  for (const std::string& entry : q.env) {
+    if (entry.find('=') == std::string::npos) return malformed("exec request: environment");
+  }
+  return q;
+}
+
+std::vector<std::byte> encode_file(FrameType type, const FileRequest& request) {
+  ByteWriter w;
+  w.put_string(request.path);
+  w.put(request.mode);
+  w.put(request.size);
+  return frame(type, std::move(w));
+}
+
+Result<FileRequest> decode_file(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  FileRequest q;
+  if (!take_path(r, q.path)) return malformed("file request");
+  const auto mode = r.take<std::uint32_t>();
+  const auto size = r.take<std::uint64_t>();
+  if (!r.at_end() || *mode > 07777 || q.path.empty() || q.path[0] != '/') {
+    return malformed("file request");
+  }
+  q.mode = *mode;
+  q.size = *size;
+  return q;
+}
+
+std::vector<std::byte> encode_forward(std::uint32_t port) {
+  ByteWriter w;
+  w.put(port);
+  return frame(FrameType::kForward, std::move(w));
+}
+
+std::vector<std::byte> encode_data(Stream stream, std::span<const std::byte> bytes) {
+  return frame(FrameType::kData, static_cast<std::uint8_t>(stream), bytes);
+}
+
+std::vector<std::byte> encode_window(Stream stream, std::uint32_t bytes) {
+  ByteWriter w;
+  w.put(bytes);
+  return frame(FrameType::kWindow, static_cast<std::uint8_t>(stream), w.bytes());
+}
+
+std::vector<std::byte> encode_signal(std::uint32_t signal) {
+  ByteWriter w;
+  w.put(signal);
+  return frame(FrameType::kSignal, std::move(w));
+}
+
+Result<std::uint32_t> decode_u32(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  const auto value = r.take<std::uint32_t>();
+  if (!r.at_end()) return malformed("number");
+  return *value;
+}
+
+std::vector<std::byte> encode_resize(const WindowSize& size) {
+  ByteWriter w;
+  w.put(size.rows);
+  w.put(size.columns);
+  return frame(FrameType::kResize, std::move(w));
+}
+
+Result<WindowSize> decode_resize(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  const auto rows = r.take<std::uint16_t>();
+  const auto columns = r.take<std::uint16_t>();
+  if (!r.at_end()) return malformed("window size");
+  return WindowSize{*rows, *columns};
+}
+
+std::vector<std::byte> encode_started(const Started& started) {
+  ByteWriter w;
+  w.put(started.pid);
+  w.put(started.size);
+  return frame(FrameType::kStarted, std::move(w));
+}
+
+Result<Started> decode_started(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  const auto pid = r.take<std::uint32_t>();
+  const auto size = r.take<std::uint64_t>();
+  if (!r.at_end()) return malformed("start report");
+  return Started{*pid, *size};
+}
+
+std::vector<std::byte> encode_exit(const ExitReport& report) {
+  ByteWriter w;
+  w.put((report.signalled ? 1u : 0u) | (report.timed_out ? 2u : 0u));
+  w.put(report.value);
+  w.put(report.peak_rss_kib);
+  w.put(report.duration_ns);
+  return frame(FrameType::kExit, std::move(w));
+}
+
+Result<ExitReport> decode_exit(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  const auto flags = r.take<std::uint32_t>();
+  const auto value = r.take<std::uint32_t>();
+  const auto peak = r.take<std::uint64_t>();
+  const auto duration = r.take<std::uint64_t>();
+  if (!r.at_end() || *flags > 3 || *value > 255) return malformed("exit report");
+  return ExitReport{(*flags & 1) != 0, (*flags & 2) != 0, *value, *peak, *duration};
+}
+
+std::vector<std::byte> encode_error(const ErrorReport& report) {
+  ByteWriter w;
+  w.put(static_cast<std::uint8_t>(report.kind));
+  w.put(report.errno_value);
+  w.put_string(std::string_view(report.message).substr(0, kMaxMessage));
+  return frame(FrameType::kError, std::move(w));
+}
+
+Result<ErrorReport> decode_error(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  const auto kind = r.take<std::uint8_t>();
+  const auto errno_value = r.take<std::uint32_t>();
+  const auto message = r.take_string(kMaxMessage);
+  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kBusy)) {
+    return malformed("error report");
+  }
+  return ErrorReport{static_cast<ErrorKind>(*kind), *errno_value, std::string(*message)};
+}
+
+std::vector<std::byte> encode_done() { return frame(FrameType::kDone, 0, {}); }
+
+void FrameParser::feed(std::span<const std::byte> bytes) {
+  // Drop what was consumed before growing, so that the buffer stays near one frame's size.
+  if (start_ > 0) {
+    buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(start_));
+    start_ = 0;
+  }
+  buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+}
+
+Result<std::optional<Frame>> FrameParser::next() {
+  const auto available = std::span<const std::byte>(buffer_).subspan(start_);
+  if (available.size() < kHeaderSize) return std::nullopt;
+  ByteReader r(available);
+  const auto length = *r.take<std::uint32_t>();
+  const auto type = *r.take<std::uint8_t>();
+  const auto stream = *r.take<std::uint8_t>();
+  const auto reserved = *r.take<std::uint16_t>();
+  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kDone) || stream > 2 ||
+      reserved != 0) {
+    return malformed("frame header");
+  }
+  const auto kind = static_cast<FrameType>(type);
+  if (length > (kind == FrameType::kData ? kMaxData : kMaxPayload)) {
+    return fail(Code::kLimit, "agent protocol: a frame of " + std::to_string(length) + " bytes");
+  }
+  const auto payload = r.take_bytes(length);
+  if (!payload) return std::nullopt;
+  start_ += kHeaderSize + length;
+  return Frame{kind, stream, {payload->begin(), payload->end()}};
+}
+
+std::vector<std::byte> FrameParser::take_rest() {
+  std::vector<std::byte> rest(buffer_.begin() + static_cast<std::ptrdiff_t>(start_), buffer_.end());
+  buffer_.clear();
+  start_ = 0;
+  return rest;
+}
+
+}  // namespace sm::agent

@@ -1,0 +1,170 @@
+// The agent protocol: frames between a host program and the agent in the guest, over one vsock
+// connection to guest port kPort (on the host side a unix socket bridged to it). Both sides are
+// hostile to each other: lengths are limited before allocation, unknown types end the connection.
+// The full description is docs/reference/agent-protocol.md. Freestanding: usable in guest/.
+//
+// Each connection: both sides send kHello first; the host then sends exactly one request (it need
+// not wait for the agent's hello). One connection serves one request.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sm::agent {
+
+inline constexpr std::uint32_t kPort = 1028;
+inline constexpr std::uint32_t kMagic = 0x54474153;  // "SAGT"
+inline constexpr std::uint16_t kVersion = 1;
+
+inline constexpr std::size_t kHeaderSize = 8;
+inline constexpr std::size_t kMaxPayload = 4u << 20;  // requests carry argv and environment
+inline constexpr std::size_t kMaxData = 64u << 10;    // one kData frame
+// Bytes of one stream that may be under way without a kWindow grant.
+inline constexpr std::uint32_t kInitialWindow = 256u << 10;
+inline constexpr std::size_t kMaxWords = 64u << 10;  // argv or environment entries
+inline constexpr std::size_t kMaxPath = 4096;
+
+// Header: u32 payload length, u8 type, u8 stream, u16 zero. Little-endian throughout.
+enum class FrameType : std::uint8_t {
+  kHello = 1,      // both: Hello
+  kExec = 2,       // host: ExecRequest
+  kReadFile = 3,   // host: FileRequest
+  kWriteFile = 4,  // host: FileRequest, then kData on stream 0 up to an empty one
+  kForward = 5,   // host: u32 TCP port on the guest's loopback; after kStarted: raw bytes both ways
+  kData = 6,      // both: bytes of a stream; an empty payload is its end of file
+  kWindow = 7,    // both: u32 more bytes that the receiver of that stream can take
+  kSignal = 8,    // host: u32 signal number for the process group
+  kResize = 9,    // host: WindowSize
+  kStarted = 10,  // agent: Started
+  kExit = 11,     // agent: ExitReport; the last frame of an exec
+  kError = 12,    // agent: ErrorReport; the last frame of any failed request
+  kDone = 13,     // agent: a file request is complete
+};
+
+// Streams of kData and kWindow: as the file descriptors of the guest process.
+enum class Stream : std::uint8_t { kStdin = 0, kStdout = 1, kStderr = 2 };
+
+struct FrameHeader {
+  std::uint32_t length;
+  FrameType type;
+  std::uint8_t stream;
+};
+
+struct Frame {
+  FrameType type;
+  std::uint8_t stream;
+  std::vector<std::byte> payload;
+};
+
+struct Hello {
+  std::uint16_t version = kVersion;
+  std::uint32_t generation = 0;  // agent: restores since boot
+};
+
+struct WindowSize {
+  std::uint16_t rows = 0;
+  std::uint16_t columns = 0;
+};
+
+struct ExecRequest {
+  // The workload of this VM: its environment, user and folder become the defaults of later execs,
+  // and when it ends and the host has closed this connection, the VM ends.
+  bool main = false;
+  bool tty = false;               // one pty; stderr is merged into stream 1
+  bool keep_stdin = false;        // false: stdin is /dev/null
+  bool create_cwd = false;        // make a missing cwd (0755, root) instead of failing
+  std::vector<std::string> argv;  // argv[0] is looked up in the PATH of the final environment
+  std::vector<std::string> env;   // "K=V", over the defaults (main: over the boot configuration's)
+  std::string cwd;                // empty: the default
+  std::string user;               // OCI form "name|uid[:group|gid]"; empty: the default
+  WindowSize window;              // tty only; 0 = unknown
+  std::uint64_t timeout_ms = 0;   // 0: none; at the timeout the whole process group is killed
+};
+
+struct FileRequest {
+  std::string path;           // absolute in the guest
+  std::uint32_t mode = 0644;  // kWriteFile: permissions of a created file
+  std::uint64_t size = 0;     // kWriteFile: exact number of bytes that follow
+};
+
+struct Started {
+  std::uint32_t pid = 0;   // exec: process id in the guest
+  std::uint64_t size = 0;  // kReadFile: bytes that follow
+};
+
+struct ExitReport {
+  bool signalled = false;  // value is a signal number instead of an exit status
+  bool timed_out = false;
+  std::uint32_t value = 0;
+  std::uint64_t peak_rss_kib = 0;
+  std::uint64_t duration_ns = 0;
+};
+
+// What failed, so that the host can choose its exit status: 127 for kExecNotFound, 126 for
+// kExecDenied, 125 for the rest.
+enum class ErrorKind : std::uint8_t {
+  kProtocol = 1,
+  kExecNotFound = 2,
+  kExecDenied = 3,
+  kUser = 4,
+  kWorkdir = 5,
+  kFile = 6,
+  kConnect = 7,
+  kResource = 8,
+  kBusy = 9,  // a second main workload
+};
+
+struct ErrorReport {
+  ErrorKind kind = ErrorKind::kProtocol;
+  std::uint32_t errno_value = 0;
+  std::string message;
+};
+
+// Encoders give a whole frame, header included.
+std::vector<std::byte> encode_hello(const Hello& hello);
+std::vector<std::byte> encode_exec(const ExecRequest& request);
+std::vector<std::byte> encode_file(FrameType type, const FileRequest& request);
+std::vector<std::byte> encode_forward(std::uint32_t port);
+std::vector<std::byte> encode_data(Stream stream, std::span<const std::byte> bytes);
+std::vector<std::byte> encode_window(Stream stream, std::uint32_t bytes);
+std::vector<std::byte> encode_signal(std::uint32_t signal);
+std::vector<std::byte> encode_resize(const WindowSize& size);
+std::vector<std::byte> encode_started(const Started& started);
+std::vector<std::byte> encode_exit(const ExitReport& report);
+std::vector<std::byte> encode_error(const ErrorReport& report);
+std::vector<std::byte> encode_done();
+
+// Decoders take a payload; all of it must be used. kCorrupt or kLimit when it is not as described.
+Result<Hello> decode_hello(std::span<const std::byte> payload);
+Result<ExecRequest> decode_exec(std::span<const std::byte> payload);
+Result<FileRequest> decode_file(std::span<const std::byte> payload);
+Result<std::uint32_t> decode_u32(std::span<const std::byte> payload);
+Result<WindowSize> decode_resize(std::span<const std::byte> payload);
+Result<Started> decode_started(std::span<const std::byte> payload);
+Result<ExitReport> decode_exit(std::span<const std::byte> payload);
+Result<ErrorReport> decode_error(std::span<const std::byte> payload);
+
+// Cuts a byte stream into frames. Holds at most one frame's bytes beyond what was fed.
+class FrameParser {
+ public:
+  // Appends received bytes.
+  void feed(std::span<const std::byte> bytes);
+  // The next whole frame, nothing when more bytes are needed, or an error after which the stream is
+  // lost.
+  Result<std::optional<Frame>> next();
+  // Bytes that were fed and are not part of a returned frame (after kForward: raw bytes).
+  std::vector<std::byte> take_rest();
+
+ private:
+  std::vector<std::byte> buffer_;
+  std::size_t start_ = 0;
+};
+
+}  // namespace sm::agent

@@ -1,0 +1,112 @@
+#include "vmm/memory/guest_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "vmm/memory/addr_map.h"
+
+namespace sm {
+
+namespace {
+
+constexpr std::uint64_t kMinBytes = 1ull << 20;
+constexpr std::uint64_t kMaxBytes = 1ull << 40;
+
+Result<MemoryRegion> map_region(std::uint64_t start, std::uint64_t size) {
+  // NORESERVE: a VM's nominal memory may exceed the host's; admission is decided above the VMM.
+  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (host == MAP_FAILED) return fail_errno("map guest memory", errno);
+  // One VM's pages must never show up in a core file of the worker.
+  ::madvise(host, size, MADV_DONTDUMP);
+  return MemoryRegion{GuestPhysAddr(start), size, static_cast<std::byte*>(host)};
+}
+
+tl::unexpected<Error> outside(GuestPhysAddr at, std::uint64_t length) {
+  char text[96];
+  std::snprintf(text, sizeof(text), "guest address 0x%llx+0x%llx is not RAM",
+                static_cast<unsigned long long>(at.raw()), static_cast<unsigned long long>(length));
+  return fail(Code::kGuest, text);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t bytes) {
+  if (bytes < kMinBytes || bytes > kMaxBytes || bytes % addr_map::kPageSize != 0) {
+    return fail(Code::kInvalidArgument,
+                "guest memory of " + std::to_string(bytes) + " bytes is not possible",
+                "use a multiple of 4096 bytes between 1 MiB and 1 TiB");
+  }
+  std::unique_ptr<GuestMemory> memory(new GuestMemory(bytes));
+  const std::uint64_t low = std::min(bytes, addr_map::kLowRamEnd);
+  memory->regions_.push_back(SM_TRY(map_region(0, low)));
+  if (bytes > low) {
+    memory->regions_.push_back(SM_TRY(map_region(addr_map::kHighRamStart, bytes - low)));
+  }
+  return memory;
+}
+
+GuestMemory::~GuestMemory() {
+  for (const MemoryRegion& region : regions_) ::munmap(region.host, region.size);
+}
+
+// The host view of a range inside one region, or null.
+std::byte* GuestMemory::host_of(GuestPhysAddr at, std::uint64_t length) const {
+  for (const MemoryRegion& region : regions_) {
+    const auto offset = at.offset_from(region.start);
+    if (offset && *offset < region.size && fits(*offset, length, region.size)) {
+      return region.host + *offset;
+    }
+  }
+  return nullptr;
+}
+
+// The low and the high region are never adjacent, so no range can span both and be RAM throughout.
+bool GuestMemory::contains(GuestPhysAddr at, std::uint64_t length) const {
+  return host_of(at, length) != nullptr;
+}
+
+Status GuestMemory::read(GuestPhysAddr at, std::span<std::byte> out) const {
+  const std::byte* host = host_of(at, out.size());
+  if (host == nullptr) return outside(at, out.size());
+  std::memcpy(out.data(), host, out.size());
+  return {};
+}
+
+Status GuestMemory::write(GuestPhysAddr at, std::span<const std::byte> in) {
+  std::byte* host = host_of(at, in.size());
+  if (host == nullptr) return outside(at, in.size());
+  std::memcpy(host, in.data(), in.size());
+  return {};
+}
+
+Result<std::uint16_t> GuestMemory::load_acquire_u16(GuestPhysAddr at) const {
+  std::byte* host = at.is_aligned(2) ? host_of(at, 2) : nullptr;
+  if (host == nullptr) return outside(at, 2);
+  // SAFETY: host is 2-aligned (guest address and mapping are) and lives as long as this object.
+  return std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(host))
+      .load(std::memory_order_acquire);
+}
+
+Status GuestMemory::store_release_u16(GuestPhysAddr at, std::uint16_t value) {
+  std::byte* host = at.is_aligned(2) ? host_of(at, 2) : nullptr;
+  if (host == nullptr) return outside(at, 2);
+  // SAFETY: as in load_acquire_u16.
+  std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(host))
+      .store(value, std::memory_order_release);
+  return {};
+}
+
+Status GuestMemory::append_iovecs(GuestPhysAddr at, std::uint64_t length,
+                                  std::vector<iovec>& out) const {
+  std::byte* host = host_of(at, length);
+  if (host == nullptr) return outside(at, length);
+  out.push_back(iovec{host, length});
+  return {};
+}
+
+}  // namespace sm
