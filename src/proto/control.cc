@@ -1,0 +1,129 @@
+#include "proto/control.h"
+
+#include <array>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/json.h"
+
+namespace sm::control {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array<std::pair<EventName, std::string_view>, 7> kEvents = {{
+    {EventName::kStarted, "started"},
+    {EventName::kBooted, "booted"},
+    {EventName::kAgentReady, "agent-ready"},
+    {EventName::kWorkloadStart, "workload-start"},
+    {EventName::kWorkloadExit, "workload-exit"},
+    {EventName::kFatal, "fatal"},
+    {EventName::kStopped, "stopped"},
+}};
+
+json to_json(const Hello& m) {
+  return {{"type", "hello"}, {"version", m.version}, {"program", m.program}};
+}
+json to_json(const Event& m) {
+  return {{"type", "event"},
+          {"name", event_text(m.name)},
+          {"argument", m.argument},
+          {"at_ns", m.at_ns}};
+}
+json to_json(const Failure& m) {
+  return {{"type", "failure"}, {"code", m.code}, {"cause", m.cause}, {"remedy", m.remedy}};
+}
+json to_json(const Stop&) { return {{"type", "stop"}}; }
+
+tl::unexpected<Error> malformed() {
+  return fail(Code::kCorrupt, "control socket: malformed message");
+}
+
+Result<std::string> text_of(const json& body, const char* key) {
+  const auto it = body.find(key);
+  if (it == body.end() || !it->is_string()) return malformed();
+  return it->get<std::string>();
+}
+
+Result<std::uint64_t> number_of(const json& body, const char* key) {
+  const auto it = body.find(key);
+  if (it == body.end() || !it->is_number_unsigned()) return malformed();
+  return it->get<std::uint64_t>();
+}
+
+Result<Message> decode_hello(const json& body) {
+  const std::uint64_t version = SM_TRY(number_of(body, "version"));
+  if (version != kVersion) {
+    return fail(Code::kUnsupported,
+                "control socket: the peer speaks version " + std::to_string(version) +
+                    ", this program version " + std::to_string(kVersion),
+                "install supermachine and supermachine-worker from the same build");
+  }
+  return Hello{kVersion, SM_TRY(text_of(body, "program"))};
+}
+
+Result<Message> decode_event(const json& body) {
+  const std::string name = SM_TRY(text_of(body, "name"));
+  const std::uint64_t argument = SM_TRY(number_of(body, "argument"));
+  if (argument > 0xFF'FFFF) return malformed();
+  for (const auto& [event, text] : kEvents) {
+    if (text == name) {
+      return Event{event, static_cast<std::uint32_t>(argument), SM_TRY(number_of(body, "at_ns"))};
+    }
+  }
+  return malformed();
+}
+
+}  // namespace
+
+std::string_view event_text(EventName name) {
+  for (const auto& [event, text] : kEvents) {
+    if (event == name) return text;
+  }
+  return "unknown";
+}
+
+std::vector<std::byte> encode(const Message& message) {
+  const json body = std::visit([](const auto& m) { return to_json(m); }, message);
+  // Texts may carry any bytes of a path or a guest: invalid UTF-8 is replaced, never thrown at us.
+  const std::string text = body.dump(-1, ' ', false, json::error_handler_t::replace);
+  ByteWriter w;
+  w.put_string(text);
+  return w.release();
+}
+
+Result<Message> decode(std::span<const std::byte> bytes) {
+  const json body = SM_TRY(
+      parse_json(as_text(bytes), "control socket", JsonLimits{.bytes = kMaxMessage, .depth = 8}));
+  if (!body.is_object()) return malformed();
+  const std::string type = SM_TRY(text_of(body, "type"));
+  if (type == "hello") return decode_hello(body);
+  if (type == "event") return decode_event(body);
+  if (type == "failure") {
+    return Failure{SM_TRY(text_of(body, "code")), SM_TRY(text_of(body, "cause")),
+                   SM_TRY(text_of(body, "remedy"))};
+  }
+  if (type == "stop") return Stop{};
+  return malformed();
+}
+
+void MessageParser::feed(std::span<const std::byte> bytes) {
+  buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+}
+
+Result<std::optional<Message>> MessageParser::next() {
+  ByteReader r(buffer_);
+  const auto length = r.take<std::uint32_t>();
+  if (!length) return std::nullopt;
+  if (*length > kMaxMessage) {
+    return fail(Code::kLimit, "control socket: a message of " + std::to_string(*length) + " bytes");
+  }
+  const auto body = r.take_bytes(*length);
+  if (!body) return std::nullopt;
+  Message message = SM_TRY(decode(*body));
+  buffer_.erase(buffer_.begin(), buffer_.begin() + 4 + static_cast<std::ptrdiff_t>(*length));
+  return message;
+}
+
+}  // namespace sm::control

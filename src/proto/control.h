@@ -1,0 +1,71 @@
+// The control protocol between a worker (one VM) and the process that started it, over an inherited
+// stream socket: u32 length, then that many bytes of JSON, at most kMaxMessage. Both sides say
+// hello first; a different version ends the connection. See docs/reference/control-protocol.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sm::control {
+
+inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::size_t kMaxMessage = 64u << 10;
+
+struct Hello {
+  std::uint32_t version = kVersion;
+  std::string program;  // "supermachine-worker 0.1.0": for people
+};
+
+enum class EventName : std::uint8_t {
+  kStarted,        // worker: the vCPUs run
+  kBooted,         // guest: init's first instructions
+  kAgentReady,     // guest: exec connections are accepted now
+  kWorkloadStart,  // guest: the workload is about to be executed
+  kWorkloadExit,   // guest: it ended; argument = exit status
+  kFatal,          // guest: it cannot go on; argument = doorbell::Fatal
+  kStopped,        // worker: every thread is joined; the last message of a normal end
+};
+std::string_view event_text(EventName name);
+
+// Worker -> parent. at_ns: CLOCK_MONOTONIC at the moment it happened.
+struct Event {
+  EventName name = EventName::kStarted;
+  std::uint32_t argument = 0;
+  std::uint64_t at_ns = 0;
+};
+
+// Worker -> parent: it cannot go on and ends.
+struct Failure {
+  std::string code;
+  std::string cause;
+  std::string remedy;
+};
+
+// Parent -> worker: stop the VM now.
+struct Stop {};
+
+using Message = std::variant<Hello, Event, Failure, Stop>;
+
+// A whole message, length included.
+std::vector<std::byte> encode(const Message& message);
+// One message body. kCorrupt, kUnsupported (version) or kLimit.
+Result<Message> decode(std::span<const std::byte> body);
+
+// Cuts a byte stream into messages.
+class MessageParser {
+ public:
+  void feed(std::span<const std::byte> bytes);
+  Result<std::optional<Message>> next();
+
+ private:
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace sm::control
