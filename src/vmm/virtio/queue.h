@@ -1,11 +1,12 @@
 // Queue: a split virtqueue as the device sees it, with every guest-controlled value checked.
 // One thread at a time (the device's lock). Spec: virtio 1.2, 2.7.
 //
-//   while (auto chain = SM_TRY(queue.pop())) {      // optional<Chain>; an error = the ring is
-//   broken
-//     ... chain->readable / chain->writable ...
-//     SM_TRY_STATUS(queue.push(*chain, bytes_written));
+//   Chain chain;                          // reused: no allocation once its vectors have grown
+//   while (SM_TRY(queue.pop(chain))) {    // an error = the ring is broken
+//     ... chain.readable / chain.writable ...
+//     SM_TRY_STATUS(queue.push(chain, bytes_written));
 //   }
+//   SM_TRY_STATUS(notify_used(queue, interrupt));   // device.h
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 
 #include "base/result.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/virtio/buffers.h"
 
 namespace sm {
 
@@ -22,54 +24,13 @@ inline constexpr std::uint64_t kRingIndirectDesc = 1ull << 28;
 inline constexpr std::uint64_t kRingEventIdx = 1ull << 29;
 inline constexpr std::uint64_t kVirtioVersion1 = 1ull << 32;
 
-// One descriptor's buffer: verified to lie in RAM when the chain was popped.
-struct GuestBuffer {
-  GuestPhysAddr address;
-  std::uint32_t length;
-};
+// The largest queue any device may offer. Spec: 32768; Limit: it bounds the work of one pop().
+inline constexpr std::uint16_t kMaxQueueSize = 1024;
 
-// A window over consecutive buffers that copies across their borders.
-class BufferReader {
- public:
-  BufferReader(const GuestMemory& memory, std::span<const GuestBuffer> buffers);
-  std::uint64_t remaining() const { return remaining_; }
-  // Exactly out.size() bytes, or kGuest when fewer remain.
-  Status read(std::span<std::byte> out);
-  Status skip(std::uint64_t n);
-  // The next n bytes as host iovecs for pwritev/sendmsg, consumed.
-  Status take_iovecs(std::uint64_t n, std::vector<iovec>& out);
-  template <class T>
-  Result<T> read_object();
-
- private:
-  const GuestMemory* memory_;
-  std::span<const GuestBuffer> buffers_;
-  std::uint64_t offset_ = 0;  // into buffers_.front()
-  std::uint64_t remaining_ = 0;
-};
-
-class BufferWriter {
- public:
-  BufferWriter(GuestMemory& memory, std::span<const GuestBuffer> buffers);
-  std::uint64_t remaining() const { return remaining_; }
-  std::uint64_t written() const { return written_; }
-  Status write(std::span<const std::byte> in);
-  // The next n bytes as host iovecs for preadv/recvmsg, counted as written.
-  Status take_iovecs(std::uint64_t n, std::vector<iovec>& out);
-  template <class T>
-  Status write_object(const T& value);
-
- private:
-  GuestMemory* memory_;
-  std::span<const GuestBuffer> buffers_;
-  std::uint64_t offset_ = 0;
-  std::uint64_t remaining_ = 0;
-  std::uint64_t written_ = 0;
-};
-
-// One request of the driver. Give it back with Queue::push exactly once.
+// One request of the driver. Give it back with Queue::push exactly once, unless the device is
+// reset before.
 struct Chain {
-  std::uint16_t head;
+  std::uint16_t head = 0;
   std::vector<GuestBuffer> readable;
   std::vector<GuestBuffer> writable;
 };
@@ -84,34 +45,49 @@ struct QueueConfig {
 
 class Queue {
  public:
-  // A queue the driver left off.
+  // A queue the driver left off: pop() finds nothing.
   explicit Queue(GuestMemory& memory) : memory_(&memory) {}
-  // Checks size, alignment and that all three rings are RAM.
+  // Checks size, alignment and that all three rings are RAM. A config that is not `ready` gives a
+  // queue the driver left off.
   static Result<Queue> create(GuestMemory& memory, const QueueConfig& config,
                               std::uint16_t max_size);
 
   bool ready() const { return config_.ready; }
+  std::uint16_t size() const { return config_.size; }
   GuestMemory& memory() const { return *memory_; }
 
-  // The next available chain, or nothing. With event_idx, asks for a notification about later ones
-  // before it says nothing (and looks again, so none is missed).
-  // An error: index out of range, a loop, more than `size` descriptors, more than 4 GiB in all, a
-  // buffer outside RAM, readable after writable, a bad indirect table, or an impossible ring index.
+  // Fills `chain` with the next available chain and says true, or says false when there is none.
+  // With event_idx, asks for a notification about later ones before it says false (and looks again,
+  // so none is missed).
+  // An error: an index out of range, a loop, more descriptors than the device's largest queue size,
+  // more than 4 GiB in all, a buffer outside RAM, readable after writable, a bad indirect table, or
+  // an impossible ring index. The queue stays broken: later calls fail as well.
+  // Descriptors of length zero count as descriptors and otherwise do not exist.
+  Result<bool> pop(Chain& chain);
+  // The same for code that has no chain to reuse.
   Result<std::optional<Chain>> pop();
-  // Un-pops the last popped chain (a device that has no room yet).
+  // Un-pops the last popped chain (a device that has no room yet). Once per pop(), before push().
   void undo_pop();
-  // Returns a chain with the number of bytes written into its writable part.
+  // Returns a chain with the number of bytes written into its writable part, counted from its
+  // first byte without gaps.
   Status push(const Chain& chain, std::uint32_t written);
   // True when the driver wants an interrupt for what was pushed since the last call.
   Result<bool> should_interrupt();
 
  private:
+  Status refresh_available();
+  Result<bool> find_available();
+  Status walk(std::uint16_t head, Chain& chain) const;
+
   GuestMemory* memory_;
   QueueConfig config_;
-  std::uint16_t next_available_ = 0;
+  std::uint16_t max_chain_ = 0;
+  std::uint16_t next_available_ = 0;  // the next entry to take
+  std::uint16_t available_seen_ = 0;  // the driver's index when it was last looked at
   std::uint16_t next_used_ = 0;
-  std::uint16_t signalled_used_ = 0;
-  bool signalled_valid_ = false;
+  std::uint16_t signalled_used_ = 0;  // next_used_ at the last should_interrupt()
+  bool can_undo_ = false;
+  bool broken_ = false;
 };
 
 }  // namespace sm
