@@ -118,7 +118,8 @@ Status Queue::walk(std::uint16_t head, Chain& chain) const {
     auto d = SM_TRY(memory_->read_object<ring::Descriptor>(
         at(table.start, std::uint64_t{index} * sizeof(ring::Descriptor))));
     if ((d.flags & ring::kIndirect) != 0) {
-      if (!config_.indirect || table.indirect) return broken("unexpected indirect descriptor");
+      if (!config_.indirect) return broken("indirect descriptor without the feature");
+      if (table.indirect) return broken("nested indirect descriptor");
       table = SM_TRY(indirect_table(*memory_, d, max_chain_));
       index = 0;
       d = SM_TRY(memory_->read_object<ring::Descriptor>(table.start));
