@@ -33,12 +33,30 @@ std::string_view prefix_of(Transport transport) {
   return {};
 }
 
-tl::unexpected<Error> no_transport(std::string_view text) {
+// Transports of other tools: not ours, and no registry names either.
+constexpr std::array<std::string_view, 7> kForeignTransports = {
+    "docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:", "atomic:"};
+
+tl::unexpected<Error> no_transport(std::string_view text, PathProbe probe) {
+  for (const auto prefix : kForeignTransports) {
+    if (!text.starts_with(prefix)) continue;
+    return fail(Code::kUnsupported, "the transport of \"" + printable(text) + "\" is not supported",
+                std::string(kForms));
+  }
+  if (probe(std::string(text))) {
+    return fail(
+        Code::kInvalidArgument,
+        "\"" + printable(text) + "\" exists here, but what kind of image it is must be said",
+        std::string(kForms));
+  }
+  constexpr std::string_view kRegistry = "docker://";
+  if (text.starts_with(kRegistry)) text.remove_prefix(kRegistry.size());
   const auto name = printable(text);
-  return fail(Code::kUnsupported,
-              "\"" + name + "\" names an image in a registry; only local images are supported so far",
-              "copy it to a local folder first, for example: skopeo copy docker://" + name +
-                  " oci:/tmp/image:latest, and then use oci:/tmp/image:latest");
+  return fail(
+      Code::kUnsupported,
+      "\"" + name + "\" names an image in a registry; only local images are supported so far",
+      "copy it to a local folder first, for example: skopeo copy docker://" + name +
+          " oci:/tmp/image:latest, and then use oci:/tmp/image:latest");
 }
 
 // Where the path ends: at the end of the text or at a colon.
@@ -69,9 +87,11 @@ std::string ImageReference::text() const {
 }
 
 Result<ImageReference> parse_reference(std::string_view text, PathProbe probe) {
-  if (text.empty()) return fail(Code::kInvalidArgument, "the image reference is empty", std::string(kForms));
+  if (text.empty())
+    return fail(Code::kInvalidArgument, "the image reference is empty", std::string(kForms));
   if (text.size() > kMaxReference || text.find('\0') != std::string_view::npos) {
-    return fail(Code::kInvalidArgument, "the image reference \"" + printable(text, 40) + "\" is not valid",
+    return fail(Code::kInvalidArgument,
+                "the image reference \"" + printable(text, 40) + "\" is not valid",
                 std::string(kForms));
   }
   for (const auto& row : kTransports) {
@@ -81,7 +101,8 @@ Result<ImageReference> parse_reference(std::string_view text, PathProbe probe) {
     ImageReference reference{row.transport, std::string(rest.substr(0, end)),
                              end < rest.size() ? std::string(rest.substr(end + 1)) : std::string()};
     if (reference.path.empty()) {
-      return fail(Code::kInvalidArgument, "\"" + printable(text) + "\" names no path", std::string(kForms));
+      return fail(Code::kInvalidArgument, "\"" + printable(text) + "\" names no path",
+                  std::string(kForms));
     }
     if (end < rest.size() && reference.tag.empty()) {
       return fail(Code::kInvalidArgument, "\"" + printable(text) + "\" ends in an empty tag",
@@ -89,7 +110,7 @@ Result<ImageReference> parse_reference(std::string_view text, PathProbe probe) {
     }
     return reference;
   }
-  return no_transport(text);
+  return no_transport(text, probe);
 }
 
 }  // namespace sm

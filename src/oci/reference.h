@@ -29,8 +29,8 @@ struct ImageReference {
 using PathProbe = bool (*)(const std::string& path);
 bool path_exists(const std::string& path);
 
-// The longest prefix of the part after the transport that exists is the path; the rest after a colon
-// is the tag. When nothing exists, the first colon separates.
+// The longest prefix of the part after the transport that exists is the path; the rest after a
+// colon is the tag. When nothing exists, the first colon separates.
 Result<ImageReference> parse_reference(std::string_view text, PathProbe probe = &path_exists);
 
 }  // namespace sm

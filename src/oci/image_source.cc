@@ -1,0 +1,210 @@
+// Resolving a reference to an image, and opening its layers.
+#include "oci/image_source.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "oci/text.h"
+
+namespace sm {
+namespace {
+
+// Limit: an index of indexes is the deepest that tools write; four is generous.
+constexpr int kMaxIndexDepth = 4;
+
+std::string blob_name(const Digest& digest) {
+  return "blobs/" + std::string(digest.algorithm_name()) + "/" + digest.hex();
+}
+
+Result<std::string> read_document(const BlobStore& store, const std::string& name,
+                                  std::uint64_t limit) {
+  auto blob = SM_TRY(store.open(name));
+  return read_stream(*blob.stream, limit, printable(name));
+}
+
+// The document a descriptor names, verified.
+Result<std::string> read_described(const BlobStore& store, const Descriptor& descriptor,
+                                   std::uint64_t limit, std::string_view what) {
+  const auto name = std::string(what) + " " + descriptor.digest.text();
+  if (descriptor.size > limit) {
+    return fail(Code::kLimit, name + " has " + std::to_string(descriptor.size) +
+                                  " bytes; the limit is " + std::to_string(limit));
+  }
+  auto blob = SM_TRY(store.open(blob_name(descriptor.digest)));
+  auto stream = verified_stream(std::move(blob.stream), descriptor.digest, descriptor.size, name);
+  return read_stream(*stream, limit, name);
+}
+
+std::string known_names(const Index& index) {
+  std::string out;
+  for (const auto& entry : index.manifests) {
+    const auto& name = entry.name.empty() ? entry.full_name : entry.name;
+    if (name.empty() || entry.is_attestation) continue;
+    if (out.size() > 300) return out + ", ...";
+    out += (out.empty() ? "" : ", ") + printable(name, 100);
+  }
+  return out;
+}
+
+// The entries of the top index that the tag selects.
+Result<Index> select_tag(const Index& index, const std::string& tag) {
+  Index out;
+  for (const auto& entry : index.manifests) {
+    if (entry.is_attestation) continue;
+    if (tag.empty() || entry.name == tag || entry.full_name == tag) out.manifests.push_back(entry);
+  }
+  const auto names = known_names(index);
+  if (out.manifests.empty()) {
+    const auto what = tag.empty() ? std::string("the layout holds no image")
+                                  : "the layout holds no image named \"" + printable(tag) + "\"";
+    return fail(Code::kNotFound, what, names.empty() ? "" : "it has: " + names);
+  }
+  const auto& first = out.manifests.front();
+  const bool same_name =
+      std::all_of(out.manifests.begin(), out.manifests.end(), [&](const Descriptor& entry) {
+        return entry.name == first.name && entry.full_name == first.full_name;
+      });
+  const bool same_content =
+      std::all_of(out.manifests.begin(), out.manifests.end(),
+                  [&](const Descriptor& entry) { return entry.digest == first.digest; });
+  if (!same_name && !same_content) {
+    return fail(Code::kInvalidArgument, "the layout holds several images",
+                "add one of the tags to the reference: " + names);
+  }
+  return out;
+}
+
+Status check_platform(const Platform& actual, const Platform& wanted) {
+  // Very old images state neither.
+  const bool same_os = actual.os.empty() || actual.os == wanted.os;
+  const bool same_cpu = actual.architecture.empty() || actual.architecture == wanted.architecture;
+  if (same_os && same_cpu) return {};
+  return fail(Code::kUnsupported,
+              "the image is for " + printable(actual.text(), 60) + ", not for " + wanted.text(),
+              "use an image that was built for " + wanted.text());
+}
+
+class CountedStream final : public ByteStream {
+ public:
+  CountedStream(ByteStreamPtr inner, ImageSource::ReadCounter counter)
+      : inner_(std::move(inner)), counter_(std::move(counter)) {}
+  Result<std::size_t> read(std::span<std::byte> out) override {
+    const auto got = SM_TRY(inner_->read(out));
+    if (counter_) SM_TRY_STATUS(counter_(got));
+    return got;
+  }
+
+ private:
+  ByteStreamPtr inner_;
+  ImageSource::ReadCounter counter_;
+};
+
+// When unpacking fails, looks whether the blob itself is damaged: that explains more.
+class ExplainedStream final : public ByteStream {
+ public:
+  ExplainedStream(ByteStreamPtr inner, ByteStream* blob) : inner_(std::move(inner)), blob_(blob) {}
+  Result<std::size_t> read(std::span<std::byte> out) override {
+    auto got = inner_->read(out);
+    if (got || got.error().code() != Code::kCorrupt) return got;
+    auto rest = drain(*blob_);
+    if (!rest && rest.error().code() == Code::kCorrupt) return fail(std::move(rest).error());
+    return got;
+  }
+
+ private:
+  ByteStreamPtr inner_;
+  ByteStream* blob_;  // inside of inner_
+};
+
+}  // namespace
+
+std::string ImageLayer::name() const {
+  return "layer " + (digest ? digest->text() : diff_id.text());
+}
+
+Result<ImageSource> ImageSource::open(const ImageReference& reference, const Platform& wanted) {
+  auto opened = [&]() -> Result<ImageSource> {
+    switch (reference.transport) {
+      case Transport::kOciLayout:
+        return from_layout(folder_store(reference.path), reference, wanted);
+      default:
+        return fail(Code::kUnsupported, "archives are not supported");
+    }
+  }();
+  if (!opened) return fail(std::move(opened).error().with(printable(reference.text())));
+  return opened;
+}
+
+Result<ImageSource> ImageSource::from_layout(std::shared_ptr<const BlobStore> store,
+                                             const ImageReference& reference,
+                                             const Platform& wanted) {
+  auto text = SM_TRY(read_document(*store, "index.json", kMaxManifestBytes));
+  const auto top = SM_TRY(parse_index(text));
+  auto index = SM_TRY(select_tag(top, reference.tag));
+  for (int depth = 0; depth < kMaxIndexDepth; ++depth) {
+    const auto chosen = index.manifests.size() == 1 && !index.manifests.front().platform
+                            ? index.manifests.front()
+                            : SM_TRY(choose_platform(index, wanted));
+    text = SM_TRY(read_described(*store, chosen, kMaxManifestBytes, "manifest"));
+    if (SM_TRY(document_kind(chosen.media_type, text)) == DocumentKind::kManifest) {
+      return from_manifest(std::move(store), text, wanted);
+    }
+    index = SM_TRY(parse_index(text));
+  }
+  return fail(Code::kLimit,
+              "the image index nests deeper than " + std::to_string(kMaxIndexDepth) + " levels");
+}
+
+Result<ImageSource> ImageSource::from_manifest(std::shared_ptr<const BlobStore> store,
+                                               std::string_view text, const Platform& wanted) {
+  auto manifest = SM_TRY(parse_manifest(text));
+  const auto config_text =
+      SM_TRY(read_described(*store, manifest.config, kMaxConfigBytes, "image configuration"));
+  auto config = SM_TRY(parse_image_config(config_text));
+  SM_TRY_STATUS(check_platform(config.platform, wanted));
+  if (config.diff_ids.size() != manifest.layers.size()) {
+    return fail(Code::kCorrupt, "the manifest has " + std::to_string(manifest.layers.size()) +
+                                    " layers, the image configuration " +
+                                    std::to_string(config.diff_ids.size()));
+  }
+  std::vector<ImageLayer> layers;
+  layers.reserve(manifest.layers.size());
+  for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
+    auto& layer = manifest.layers[i];
+    layers.push_back(ImageLayer{.diff_id = config.diff_ids[i],
+                                .digest = layer.blob.digest,
+                                .media_type = layer.blob.media_type,
+                                .compression = layer.compression,
+                                .size = layer.blob.size,
+                                .blob = blob_name(layer.blob.digest)});
+  }
+  return ImageSource(std::move(store), std::move(config), std::move(layers),
+                     manifest.config.digest);
+}
+
+Result<ByteStreamPtr> ImageSource::open_layer(std::size_t index, std::uint64_t limit,
+                                              ReadCounter counter) const {
+  const auto& layer = layers_[index];
+  auto blob = SM_TRY_WITH(store_->open(layer.blob), layer.name());
+  if (blob.size != layer.size) {
+    return fail(Code::kCorrupt, layer.name() + ": its blob has " + std::to_string(blob.size) +
+                                    " bytes; " + std::to_string(layer.size) + " are stated");
+  }
+  ByteStreamPtr stream =
+      std::make_unique<CountedStream>(std::move(blob.stream), std::move(counter));
+  if (layer.digest) {
+    stream = verified_stream(std::move(stream), *layer.digest, layer.size, "its blob");
+  }
+  auto* blob_stream = stream.get();
+  auto compression = layer.compression;
+  if (!compression) {
+    auto sniffed = SM_TRY_WITH(sniff_compression(std::move(stream)), layer.name());
+    compression = sniffed.first;
+    stream = std::move(sniffed.second);
+  }
+  stream = SM_TRY(decompressed_stream(std::move(stream), *compression, limit));
+  stream = verified_stream(std::move(stream), layer.diff_id, std::nullopt, "its content");
+  return ByteStreamPtr(std::make_unique<ExplainedStream>(std::move(stream), blob_stream));
+}
+
+}  // namespace sm
