@@ -27,7 +27,9 @@ class FolderStore final : public BlobStore {
       return fail(Code::kCorrupt, printable(full) + " is not a regular file");
     }
     const auto size = static_cast<std::uint64_t>(info.st_size);
-    return Blob{size, file_stream(std::move(fd), 0, size, full)};
+    auto shared = std::make_shared<const UniqueFd>(std::move(fd));
+    return Blob{size,
+                std::make_unique<FileStream>(std::move(shared), FileStream::Range{0, size}, full)};
   }
 
  private:

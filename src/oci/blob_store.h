@@ -26,4 +26,13 @@ class BlobStore {
 // The files below a folder. Only regular files are opened.
 std::unique_ptr<BlobStore> folder_store(std::string path);
 
+// The members of a tar file, read in place: nothing is unpacked under a name of the archive's
+// choice. A tar file packed with gzip or zstd is unpacked as a whole into a nameless file first.
+struct ArchiveLimits {
+  std::size_t max_members = 100'000;
+  std::uint64_t max_unpacked_bytes = 64ULL << 30U;  // of a packed tar file
+};
+Result<std::unique_ptr<BlobStore>> archive_store(const std::string& file,
+                                                 const ArchiveLimits& limits = {});
+
 }  // namespace sm

@@ -15,33 +15,6 @@
 namespace sm {
 namespace {
 
-class FileStream final : public ByteStream {
- public:
-  FileStream(UniqueFd fd, std::uint64_t offset, std::uint64_t length, std::string name)
-      : fd_(std::move(fd)), offset_(offset), left_(length), name_(std::move(name)) {}
-
-  Result<std::size_t> read(std::span<std::byte> out) override {
-    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), left_));
-    if (wanted == 0) return std::size_t{0};
-    ssize_t got = 0;
-    do {
-      got = ::pread(fd_.get(), out.data(), wanted, static_cast<off_t>(offset_));
-    } while (got < 0 && errno == EINTR);
-    if (got < 0) return fail_errno("read " + printable(name_), errno);
-    if (got == 0) return fail(Code::kCorrupt, printable(name_) + " ends early");
-    const auto count = static_cast<std::size_t>(got);
-    offset_ += count;
-    left_ -= count;
-    return count;
-  }
-
- private:
-  UniqueFd fd_;
-  std::uint64_t offset_;
-  std::uint64_t left_;
-  std::string name_;
-};
-
 class VerifiedStream final : public ByteStream {
  public:
   VerifiedStream(ByteStreamPtr inner, Digest digest, std::optional<std::uint64_t> size,
@@ -97,9 +70,25 @@ class VerifiedStream final : public ByteStream {
 
 }  // namespace
 
-ByteStreamPtr file_stream(UniqueFd fd, std::uint64_t offset, std::uint64_t length,
-                          std::string name) {
-  return std::make_unique<FileStream>(std::move(fd), offset, length, std::move(name));
+Result<std::size_t> FileStream::read(std::span<std::byte> out) {
+  const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), range_.length));
+  if (wanted == 0) return std::size_t{0};
+  ssize_t got = 0;
+  do {
+    got = ::pread(fd_->get(), out.data(), wanted, static_cast<off_t>(range_.offset));
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return fail_errno("read " + printable(name_), errno);
+  if (got == 0) return fail(Code::kCorrupt, printable(name_) + " ends early");
+  const auto count = static_cast<std::size_t>(got);
+  skip(count);
+  return count;
+}
+
+std::uint64_t FileStream::skip(std::uint64_t count) {
+  const auto passed = std::min(count, range_.length);
+  range_.offset += passed;
+  range_.length -= passed;
+  return passed;
 }
 
 ByteStreamPtr verified_stream(ByteStreamPtr inner, Digest digest, std::optional<std::uint64_t> size,

@@ -24,10 +24,27 @@ class ByteStream {
 
 using ByteStreamPtr = std::unique_ptr<ByteStream>;
 
-// `length` bytes of an open file from `offset` on. A file that ends earlier is Code::kCorrupt.
-// `name` names the file in errors.
-ByteStreamPtr file_stream(UniqueFd fd, std::uint64_t offset, std::uint64_t length,
-                          std::string name);
+// A stretch of an open file; several streams may share the descriptor. A file that ends before the
+// stretch is Code::kCorrupt.
+class FileStream final : public ByteStream {
+ public:
+  struct Range {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  // `name` names the file in errors.
+  FileStream(std::shared_ptr<const UniqueFd> fd, Range range, std::string name)
+      : fd_(std::move(fd)), range_(range), name_(std::move(name)) {}
+
+  Result<std::size_t> read(std::span<std::byte> out) override;
+  // Passes over at most `count` bytes and returns how many.
+  std::uint64_t skip(std::uint64_t count);
+
+ private:
+  std::shared_ptr<const UniqueFd> fd_;
+  Range range_;  // what is left
+  std::string name_;
+};
 
 // Passes bytes through and fails at the end unless there were exactly `size` of them and they have
 // the digest. `what` names the blob in errors.

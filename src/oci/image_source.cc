@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/bytes.h"
+#include "oci/docker_archive.h"
 #include "oci/text.h"
 
 namespace sm {
@@ -84,6 +86,40 @@ Status check_platform(const Platform& actual, const Platform& wanted) {
               "use an image that was built for " + wanted.text());
 }
 
+Status check_layer_count(std::size_t manifest, std::size_t config) {
+  if (manifest == config) return {};
+  return fail(Code::kCorrupt, "the manifest has " + std::to_string(manifest) +
+                                  " layers, the image configuration " + std::to_string(config));
+}
+
+// "blobs/sha256/<hex>", the form newer dockers write, states a digest.
+std::optional<Digest> blob_digest(std::string_view name) {
+  constexpr std::string_view kPrefix = "blobs/sha256/";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  auto digest = Digest::parse("sha256:" + std::string(name.substr(kPrefix.size())));
+  return digest ? std::optional(*std::move(digest)) : std::nullopt;
+}
+
+// The digest in a configuration's name, in the new or in the old form "<hex>.json".
+std::optional<Digest> digest_in_name(std::string_view name) {
+  constexpr std::string_view kSuffix = ".json";
+  if (!name.ends_with(kSuffix)) return blob_digest(name);
+  name.remove_suffix(kSuffix.size());
+  auto digest = Digest::parse("sha256:" + std::string(name));
+  return digest ? std::optional(*std::move(digest)) : std::nullopt;
+}
+
+// A store without its top document may be of the other kind.
+Error explain_missing(Error error, const BlobStore& store, std::string_view transport) {
+  if (error.code() != Code::kNotFound) return error;
+  const bool is_docker = transport == "docker-archive";
+  if (!store.open(is_docker ? "index.json" : "manifest.json")) {
+    return Error(Code::kNotFound, "there is no image in it: " + error.cause());
+  }
+  return Error(Code::kInvalidArgument, "it holds an image of another kind",
+               is_docker ? "use oci-archive:" : "use docker-archive:");
+}
+
 class CountedStream final : public ByteStream {
  public:
   CountedStream(ByteStreamPtr inner, ImageSource::ReadCounter counter)
@@ -127,9 +163,12 @@ Result<ImageSource> ImageSource::open(const ImageReference& reference, const Pla
     switch (reference.transport) {
       case Transport::kOciLayout:
         return from_layout(folder_store(reference.path), reference, wanted);
-      default:
-        return fail(Code::kUnsupported, "archives are not supported");
+      case Transport::kOciArchive:
+        return from_layout(SM_TRY(archive_store(reference.path)), reference, wanted);
+      case Transport::kDockerArchive:
+        return from_docker(SM_TRY(archive_store(reference.path)), reference, wanted);
     }
+    return fail(Code::kInternal, "unknown transport");
   }();
   if (!opened) return fail(std::move(opened).error().with(printable(reference.text())));
   return opened;
@@ -138,7 +177,9 @@ Result<ImageSource> ImageSource::open(const ImageReference& reference, const Pla
 Result<ImageSource> ImageSource::from_layout(std::shared_ptr<const BlobStore> store,
                                              const ImageReference& reference,
                                              const Platform& wanted) {
-  auto text = SM_TRY(read_document(*store, "index.json", kMaxManifestBytes));
+  auto document = read_document(*store, "index.json", kMaxManifestBytes);
+  if (!document) return fail(explain_missing(std::move(document).error(), *store, "oci"));
+  auto text = *std::move(document);
   const auto top = SM_TRY(parse_index(text));
   auto index = SM_TRY(select_tag(top, reference.tag));
   for (int depth = 0; depth < kMaxIndexDepth; ++depth) {
@@ -162,11 +203,7 @@ Result<ImageSource> ImageSource::from_manifest(std::shared_ptr<const BlobStore> 
       SM_TRY(read_described(*store, manifest.config, kMaxConfigBytes, "image configuration"));
   auto config = SM_TRY(parse_image_config(config_text));
   SM_TRY_STATUS(check_platform(config.platform, wanted));
-  if (config.diff_ids.size() != manifest.layers.size()) {
-    return fail(Code::kCorrupt, "the manifest has " + std::to_string(manifest.layers.size()) +
-                                    " layers, the image configuration " +
-                                    std::to_string(config.diff_ids.size()));
-  }
+  SM_TRY_STATUS(check_layer_count(manifest.layers.size(), config.diff_ids.size()));
   std::vector<ImageLayer> layers;
   layers.reserve(manifest.layers.size());
   for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
@@ -180,6 +217,39 @@ Result<ImageSource> ImageSource::from_manifest(std::shared_ptr<const BlobStore> 
   }
   return ImageSource(std::move(store), std::move(config), std::move(layers),
                      manifest.config.digest);
+}
+
+Result<ImageSource> ImageSource::from_docker(std::shared_ptr<const BlobStore> store,
+                                             const ImageReference& reference,
+                                             const Platform& wanted) {
+  constexpr const char* kManifest = "manifest.json";
+  auto text = read_document(*store, kManifest, kMaxManifestBytes);
+  if (!text) return fail(explain_missing(std::move(text).error(), *store, "docker-archive"));
+  const auto images = SM_TRY(parse_docker_manifest(*text));
+  const auto image = SM_TRY(choose_docker_image(images, reference.tag));
+  const auto config_text = SM_TRY(read_document(*store, image.config, kMaxConfigBytes));
+  const auto id = Hasher::of(as_byte_span(config_text));
+  // The name of the configuration is its digest.
+  const auto stated = digest_in_name(image.config);
+  if (stated && *stated != id) {
+    return fail(Code::kCorrupt, "the image configuration \"" + printable(image.config) +
+                                    "\" does not match its digest: it has " + id.text());
+  }
+  auto config = SM_TRY(parse_image_config(config_text));
+  SM_TRY_STATUS(check_platform(config.platform, wanted));
+  SM_TRY_STATUS(check_layer_count(image.layers.size(), config.diff_ids.size()));
+  std::vector<ImageLayer> layers;
+  layers.reserve(image.layers.size());
+  for (std::size_t i = 0; i < image.layers.size(); ++i) {
+    const auto blob = SM_TRY_WITH(store->open(image.layers[i]), "layer " + std::to_string(i + 1));
+    layers.push_back(ImageLayer{.diff_id = config.diff_ids[i],
+                                .digest = blob_digest(image.layers[i]),
+                                .media_type = {},
+                                .compression = std::nullopt,
+                                .size = blob.size,
+                                .blob = image.layers[i]});
+  }
+  return ImageSource(std::move(store), std::move(config), std::move(layers), id);
 }
 
 Result<ByteStreamPtr> ImageSource::open_layer(std::size_t index, std::uint64_t limit,

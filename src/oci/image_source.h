@@ -58,6 +58,8 @@ class ImageSource {
         id_(std::move(id)) {}
   static Result<ImageSource> from_layout(std::shared_ptr<const BlobStore> store,
                                          const ImageReference& reference, const Platform& wanted);
+  static Result<ImageSource> from_docker(std::shared_ptr<const BlobStore> store,
+                                         const ImageReference& reference, const Platform& wanted);
   static Result<ImageSource> from_manifest(std::shared_ptr<const BlobStore> store,
                                            std::string_view text, const Platform& wanted);
 

@@ -108,6 +108,12 @@ struct TarReader::State {
     return static_cast<la_ssize_t>(*got);
   }
 
+  static la_int64_t skip_callback(archive*, void* self, la_int64_t count) {
+    auto* file = static_cast<State*>(self)->skippable;
+    if (file == nullptr || count <= 0) return 0;
+    return static_cast<la_int64_t>(file->skip(static_cast<std::uint64_t>(count)));
+  }
+
   // The error behind a libarchive status.
   tl::unexpected<Error> failure() {
     if (stream_error)
@@ -121,6 +127,7 @@ struct TarReader::State {
   }
 
   ByteStream& stream;
+  FileStream* skippable = nullptr;
   std::vector<std::byte> buffer;
   archive* archive_handle = nullptr;
   locale_t c_locale{};
@@ -134,7 +141,16 @@ TarReader::~TarReader() {
 }
 
 Result<std::unique_ptr<TarReader>> TarReader::create(ByteStream& stream) {
+  return start(std::make_unique<State>(stream));
+}
+
+Result<std::unique_ptr<TarReader>> TarReader::create_skipping(FileStream& stream) {
   auto state = std::make_unique<State>(stream);
+  state->skippable = &stream;
+  return start(std::move(state));
+}
+
+Result<std::unique_ptr<TarReader>> TarReader::start(std::unique_ptr<State> state) {
   state->c_locale = ::newlocale(LC_ALL_MASK, "C", locale_t{});
   state->archive_handle = archive_read_new();
   if (state->c_locale == locale_t{} || state->archive_handle == nullptr) {
@@ -144,8 +160,10 @@ Result<std::unique_ptr<TarReader>> TarReader::create(ByteStream& stream) {
   auto* handle = state->archive_handle;
   // The format is stated, never guessed.
   if (archive_read_support_format_tar(handle) != ARCHIVE_OK ||
-      archive_read_open(handle, state.get(), nullptr, &State::read_callback, nullptr) !=
-          ARCHIVE_OK) {
+      archive_read_set_callback_data(handle, state.get()) != ARCHIVE_OK ||
+      archive_read_set_read_callback(handle, &State::read_callback) != ARCHIVE_OK ||
+      archive_read_set_skip_callback(handle, &State::skip_callback) != ARCHIVE_OK ||
+      archive_read_open1(handle) != ARCHIVE_OK) {
     return state->failure();
   }
   return std::unique_ptr<TarReader>(new TarReader(std::move(state)));

@@ -52,6 +52,8 @@ class TarReader {
  public:
   // Reads from `stream`, which must outlive the reader.
   static Result<std::unique_ptr<TarReader>> create(ByteStream& stream);
+  // The same, passing over data that nobody asks for.
+  static Result<std::unique_ptr<TarReader>> create_skipping(FileStream& stream);
   ~TarReader();
   TarReader(const TarReader&) = delete;
   TarReader& operator=(const TarReader&) = delete;
@@ -66,6 +68,7 @@ class TarReader {
  private:
   struct State;
   explicit TarReader(std::unique_ptr<State> state);
+  static Result<std::unique_ptr<TarReader>> start(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 
