@@ -7,7 +7,7 @@ target_compile_definitions(sm_options INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64
 target_compile_options(
   sm_options
   INTERFACE -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor
-            -Woverloaded-virtual -Wimplicit-fallthrough -Wcast-align -Wformat=2 -Werror
+            -Woverloaded-virtual -Wimplicit-fallthrough -Wcast-align -Wformat=2 -Wno-missing-field-initializers -Werror
             -fstack-protector-strong -fno-omit-frame-pointer)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(sm_options INTERFACE -Wthread-safety)

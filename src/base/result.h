@@ -29,12 +29,10 @@ inline tl::unexpected<Error> fail_errno(std::string_view what, int errno_value) 
 }  // namespace sm
 
 // Evaluates to the value, or returns the error from the enclosing function.
-#define SM_TRY(expr)                                                   \
-  (__extension__({                                                     \
-    auto sm_result_ = (expr);                                          \
-    if (!sm_result_) return ::sm::fail(std::move(sm_result_).error()); \
-    *std::move(sm_result_);                                            \
-  }))
+#define SM_TRY(expr) SM_TRY_NAMED_(SM_UNIQUE_(sm_result_), expr, )
+
+// The same with a context in front of the cause.
+#define SM_TRY_WITH(expr, context) SM_TRY_NAMED_(SM_UNIQUE_(sm_result_), expr, .with(context))
 
 // The same for a Status.
 #define SM_TRY_STATUS(expr)                                            \
@@ -43,10 +41,13 @@ inline tl::unexpected<Error> fail_errno(std::string_view what, int errno_value) 
     if (!sm_status_) return ::sm::fail(std::move(sm_status_).error()); \
   } while (false)
 
-// The same with a context in front of the cause.
-#define SM_TRY_WITH(expr, context)                                                   \
-  (__extension__({                                                                   \
-    auto sm_result_ = (expr);                                                        \
-    if (!sm_result_) return ::sm::fail(std::move(sm_result_).error().with(context)); \
-    *std::move(sm_result_);                                                          \
+// Each use has a variable of its own, so that uses can be nested.
+#define SM_JOIN2_(a, b) a##b
+#define SM_JOIN_(a, b) SM_JOIN2_(a, b)
+#define SM_UNIQUE_(name) SM_JOIN_(name, __COUNTER__)
+#define SM_TRY_NAMED_(name, expr, suffix)                              \
+  (__extension__({                                                     \
+    auto name = (expr);                                                \
+    if (!name) return ::sm::fail(std::move(name).error() suffix);      \
+    *std::move(name);                                                  \
   }))

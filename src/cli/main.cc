@@ -1,0 +1,45 @@
+// supermachine: run OCI images as microVMs. Parses the command line, calls the runtime, translates
+// back.
+#include <exception>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app{"Run OCI images as microVMs: own kernel, own memory, isolated by hardware."};
+  app.name("supermachine");
+  app.set_version_flag("--version", "supermachine " SM_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  sm::Action chosen;
+  sm::add_run(app, chosen);
+  sm::add_doctor(app, chosen);
+  sm::add_version(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);  // --help and --version
+  } catch (const CLI::ParseError& e) {
+    const bool known = !app.get_subcommands().empty();
+    const std::string command =
+        known ? "supermachine " + app.get_subcommands().front()->get_name() : "supermachine";
+    sm::print_error(
+        sm::Error(sm::Code::kInvalidArgument, e.what(), "see `" + command + " --help`"));
+    return sm::kOwnFailure;
+  }
+  return chosen();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // The libraries for options and JSON may throw; nothing of ours does.
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    sm::print_error(sm::Error(sm::Code::kInternal, e.what()));
+    return sm::kOwnFailure;
+  }
+}

@@ -1,0 +1,15 @@
+// What the command line prints about itself: errors on standard error, one sentence of cause and
+// one of remedy.
+#pragma once
+
+#include "base/error.h"
+
+namespace sm {
+
+// Exit status of every failure of supermachine itself, as Docker has it.
+inline constexpr int kOwnFailure = 125;
+
+void print_error(const Error& error);
+void print_warning(const std::string& text);
+
+}  // namespace sm

@@ -1,0 +1,25 @@
+// Where things are on this host: the program's own parts and the folders it writes.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+
+namespace sm {
+
+// The parts a VM is made of. Found, in this order: in $SUPERMACHINE_ASSETS; beside the program in
+// an installed tree (../lib/supermachine); in a build tree (../guest).
+struct Assets {
+  std::string worker;     // supermachine-worker
+  std::string kernel;     // vmlinux or bzImage
+  std::string initramfs;  // cpio with init and agent
+};
+Result<Assets> find_assets();
+
+// ${XDG_CACHE_HOME:-$HOME/.cache}/supermachine: can be deleted at any time while nothing runs.
+Result<std::string> cache_dir();
+// ${XDG_RUNTIME_DIR:-/tmp}/supermachine[-UID]: one private folder per running VM below it. Made
+// 0700, refused when somebody else owns it.
+Result<std::string> runtime_dir();
+
+}  // namespace sm

@@ -1,0 +1,312 @@
+#include "runtime/run_session.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/event_loop.h"
+#include "base/file.h"
+#include "runtime/exec_session.h"
+#include "runtime/host_stream.h"
+#include "runtime/terminal.h"
+
+namespace sm {
+
+namespace {
+
+// So many requests to end without an end mean: now, without asking the guest.
+constexpr int kImpatience = 3;
+constexpr std::size_t kConsoleLines = 12;
+
+Result<UniqueFd> connect_unix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return fail(Code::kInvalidArgument, "socket path too long: " + path,
+                "set a shorter XDG_RUNTIME_DIR");
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fail_errno("socket", errno);
+  // SAFETY: sockaddr_un begins with the family, as the sockets API defines.
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0) {
+    return fail_errno("connect to " + path, errno);
+  }
+  return fd;
+}
+
+// The last lines of a log that a guest may have written: printable, for an error message.
+std::string last_lines(const std::string& path) {
+  auto text = read_file(path, 4u << 20);
+  if (!text) return {};
+  for (char& c : *text) {
+    if (c != '\n' && std::isprint(static_cast<unsigned char>(c)) == 0) c = c == '\r' ? ' ' : '?';
+  }
+  while (!text->empty() && std::isspace(static_cast<unsigned char>(text->back())) != 0) {
+    text->pop_back();
+  }
+  std::size_t at = text->size();
+  for (std::size_t n = 0; n < kConsoleLines && at != std::string::npos && at > 0; ++n) {
+    at = text->rfind('\n', at - 1);
+  }
+  return at == std::string::npos || at == 0 ? *text : text->substr(at + 1);
+}
+
+class Session {
+ public:
+  Session(const SessionConfig& config, const SessionSignals& signals, EventLoop& loop)
+      : config_(config), loop_(loop), signals_(signals) {}
+
+  SessionOutcome run();
+
+ private:
+  Status start();
+  Status start_streams();
+  void on_event(const control::Event& event);
+  void on_worker_exit(int status);
+  void open_exec();
+  void on_started();
+  void on_output(agent::Stream stream, std::span<const std::byte> bytes);
+  void on_refused(const agent::ErrorReport& report);
+  void on_signal();
+  void end_by_signal(int number);
+  void set_error(Error error);
+  void set_status(int status);
+  void finish();
+  void finish_when_drained();
+  Error explain_lost_worker(int status) const;
+
+  const SessionConfig& config_;
+  EventLoop& loop_;
+  const SessionSignals& signals_;
+  std::optional<RawTerminal> terminal_;
+  std::unique_ptr<WorkerProcess> worker_;
+  std::unique_ptr<ExecSession> exec_;
+  std::unique_ptr<InputStream> input_;
+  std::unique_ptr<OutputStream> output_[2];
+  TimerId start_timer_ = TimerId::kNone;
+  std::optional<int> status_;
+  std::optional<Error> error_;
+  int refused_status_ = 0;  // the agent could not start it: 125, 126 or 127
+  bool running_ = false;    // the workload has been started
+  bool exited_ = false;     // its exit report is here, output may still be draining
+  bool finishing_ = false;
+  int end_requests_ = 0;
+};
+
+SessionOutcome Session::run() {
+  if (auto status = start(); !status) {
+    set_error(std::move(status).error());
+  } else {
+    loop_.run();
+  }
+  terminal_.reset();
+  exec_.reset();
+  input_.reset();
+  if (status_) return {*status_, std::nullopt};
+  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_)};
+}
+
+Status Session::start() {
+  SM_TRY(loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signal(); }));
+  worker_ =
+      SM_TRY(WorkerProcess::spawn(loop_, config_.worker,
+                                  {.on_event = [this](const control::Event& e) { on_event(e); },
+                                   .on_failure = [this](Error e) { set_error(std::move(e)); },
+                                   .on_exit = [this](int s) { on_worker_exit(s); }}));
+  start_timer_ = loop_.add_timer(now() + config_.start_deadline, [this] {
+    set_error(Error(Code::kTimeout, "the VM did not start the command in time",
+                    "see `supermachine doctor`; the guest's console said:\n" +
+                        last_lines(config_.console_log)));
+    worker_->kill();
+  });
+  return {};
+}
+
+void Session::on_event(const control::Event& event) {
+  if (event.name == control::EventName::kStarted) return open_exec();
+  if (event.name == control::EventName::kFatal) {
+    set_error(Error(Code::kGuest,
+                    "the guest could not start (code " + std::to_string(event.argument) + ")",
+                    "its console said:\n" + last_lines(config_.console_log)));
+  }
+}
+
+void Session::open_exec() {
+  auto socket = connect_unix(config_.exec_socket);
+  auto session = socket ? ExecSession::start(
+                              loop_, std::move(*socket), config_.request,
+                              {.on_started = [this](agent::Started) { on_started(); },
+                               .on_output = [this](auto s, auto b) { on_output(s, b); },
+                               .on_stdin_room =
+                                   [this] {
+                                     if (input_) input_->resume();
+                                   },
+                               .on_exit =
+                                   [this](agent::ExitReport r) {
+                                     exited_ = true;
+                                     set_status(r.signalled ? 128 + static_cast<int>(r.value)
+                                                            : static_cast<int>(r.value));
+                                     finish_when_drained();
+                                   },
+                               .on_refused = [this](const agent::ErrorReport& r) { on_refused(r); },
+                               .on_lost =
+                                   [this](Error e) {
+                                     // The worker's end, which follows, may know better.
+                                     if (!error_) error_ = std::move(e);
+                                     finish();
+                                   }})
+                        : fail(std::move(socket).error());
+  if (!session) {
+    set_error(std::move(session).error());
+    return finish();
+  }
+  exec_ = std::move(*session);
+}
+
+Status Session::start_streams() {
+  for (int i = 0; i < 2; ++i) {
+    const auto stream = i == 0 ? agent::Stream::kStdout : agent::Stream::kStderr;
+    output_[i] = std::make_unique<OutputStream>(
+        loop_, i + 1,
+        [this, stream](std::size_t n) {
+          if (exec_) exec_->consumed(stream, n);
+          finish_when_drained();
+        },
+        // Nobody reads the output any more: what SIGPIPE would do to a local program.
+        [this](Error) { end_by_signal(SIGPIPE); });
+  }
+  if (!config_.request.keep_stdin) return {};
+  if (config_.request.tty && ::isatty(STDIN_FILENO) == 1) {
+    terminal_.emplace(SM_TRY(RawTerminal::enter(STDIN_FILENO)));
+  }
+  input_ = std::make_unique<InputStream>(
+      loop_, STDIN_FILENO, [this] { return exec_ && !exited_ ? exec_->stdin_room() : 0; },
+      [this](std::span<const std::byte> bytes) {
+        if (exec_) exec_->send_stdin(bytes);
+      });
+  return {};
+}
+
+void Session::on_started() {
+  running_ = true;
+  loop_.cancel_timer(start_timer_);
+  // The window may have changed while the VM was booting.
+  if (config_.request.tty) {
+    if (auto size = window_size(STDOUT_FILENO)) exec_->send_resize(*size);
+  }
+  if (auto status = start_streams(); !status) {
+    set_error(std::move(status).error());
+    finish();
+  }
+}
+
+void Session::on_output(agent::Stream stream, std::span<const std::byte> bytes) {
+  const auto& out = output_[stream == agent::Stream::kStdout ? 0 : 1];
+  if (out && !bytes.empty()) out->write(bytes);
+}
+
+void Session::on_refused(const agent::ErrorReport& report) {
+  error_ = Error(report.kind == agent::ErrorKind::kExecNotFound ? Code::kNotFound : Code::kGuest,
+                 report.message);
+  refused_status_ = refusal_status(report.kind);
+  finish();
+}
+
+void Session::on_signal() {
+  const int number = signals_.next();
+  if (number == 0) return;
+  if (number == SIGWINCH) {
+    const auto size = window_size(STDOUT_FILENO);
+    if (exec_ && running_ && config_.request.tty && size) exec_->send_resize(*size);
+    return;
+  }
+  const bool wants_end = number == SIGINT || number == SIGTERM || number == SIGHUP;
+  if (wants_end) ++end_requests_;
+  if (wants_end && (!running_ || end_requests_ >= kImpatience)) return end_by_signal(number);
+  if (exec_ && running_ && !exited_) exec_->send_signal(number);
+}
+
+void Session::end_by_signal(int number) {
+  set_status(128 + number);
+  exited_ = true;
+  finish();
+  worker_->kill();
+}
+
+void Session::set_error(Error error) {
+  if (!error_) error_ = std::move(error);
+}
+
+void Session::set_status(int status) {
+  if (!status_) status_ = status;
+}
+
+void Session::finish_when_drained() {
+  if (!exited_) return;
+  for (const auto& out : output_) {
+    if (out && !out->empty()) return;
+  }
+  finish();
+}
+
+// Closes the exec connection: the agent then ends the VM, and with it the worker. Callbacks of
+// exec_ may be on the stack, so it goes in a later turn.
+void Session::finish() {
+  if (std::exchange(finishing_, true)) return;
+  loop_.cancel_timer(start_timer_);
+  if (input_) input_->stop();
+  loop_.post([this] { exec_.reset(); });
+  if (!exited_) worker_->request_stop();
+  loop_.add_timer(now() + config_.stop_deadline, [this] { worker_->kill(); });
+}
+
+Error Session::explain_lost_worker(int status) const {
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    return Error(Code::kGone, "the VM was switched off from inside before the command had ended");
+  }
+  const std::string how = WIFSIGNALED(status)
+                              ? "was killed by signal " + std::to_string(WTERMSIG(status))
+                              : "ended with status " + std::to_string(WEXITSTATUS(status));
+  const std::string log = last_lines(config_.worker.log_file);
+  const std::string console = last_lines(config_.console_log);
+  return Error(Code::kGone, "the VM's worker process " + how + " before the command had ended",
+               (log.empty() ? "" : "it said:\n" + log + "\n") +
+                   (console.empty() ? "" : "the guest's console said:\n" + console));
+}
+
+void Session::on_worker_exit(int status) {
+  if (!status_ && (!error_ || error_->code() == Code::kGone)) {
+    if (refused_status_ == 0) error_ = explain_lost_worker(status);
+  }
+  loop_.stop();
+}
+
+}  // namespace
+
+int refusal_status(agent::ErrorKind kind) {
+  switch (kind) {
+    case agent::ErrorKind::kExecNotFound:
+      return 127;
+    case agent::ErrorKind::kExecDenied:
+      return 126;
+    default:
+      return 125;
+  }
+}
+
+SessionOutcome run_session(const SessionConfig& config, const SessionSignals& signals) {
+  auto loop = EventLoop::create();
+  if (!loop) return {125, std::move(loop).error()};
+  return Session(config, signals, **loop).run();
+}
+
+}  // namespace sm

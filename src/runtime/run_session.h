@@ -1,0 +1,37 @@
+// run_session: one attached VM from its start to its end: worker, exec connection, standard
+// streams, terminal, signals. Blocks the calling thread, which must be the process's main thread.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "proto/agent.h"
+#include "runtime/session_signals.h"
+#include "runtime/worker_process.h"
+
+namespace sm {
+
+struct SessionConfig {
+  WorkerCommand worker;
+  std::string exec_socket;
+  std::string console_log;
+  agent::ExecRequest request;
+  // Boot and start of the workload together; generous, since a guest may run on an emulated CPU.
+  Duration start_deadline = std::chrono::seconds(180);
+  // From the workload's end to the worker's; after that the worker is killed.
+  Duration stop_deadline = std::chrono::seconds(10);
+};
+
+struct SessionOutcome {
+  int status = 125;            // what the command's caller should exit with
+  std::optional<Error> error;  // why there is no status of the workload
+};
+
+SessionOutcome run_session(const SessionConfig& config, const SessionSignals& signals);
+
+// 125, 126 or 127 for a request that the agent refused. Docker's meaning.
+int refusal_status(agent::ErrorKind kind);
+
+}  // namespace sm

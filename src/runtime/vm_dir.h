@@ -1,0 +1,42 @@
+// VmDir: the private 0700 folder of one VM, removed with everything in it at the end. It also holds
+// the claim on the VM's name.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace sm {
+
+class VmDir {
+ public:
+  // `id` is this VM's, `name` the user's choice or empty. Refuses a name that a running VM holds.
+  // Folders of processes that died without cleaning up are removed on the way.
+  static Result<VmDir> create(const std::string& runtime_dir, const std::string& id,
+                              const std::string& name);
+  VmDir(VmDir&&) noexcept = default;
+  VmDir& operator=(VmDir&&) = delete;
+  VmDir(const VmDir&) = delete;
+  VmDir& operator=(const VmDir&) = delete;
+  ~VmDir();
+
+  std::string exec_socket() const { return path_ + "/exec.sock"; }
+  std::string console_log() const { return path_ + "/console.log"; }
+  std::string worker_log() const { return path_ + "/worker.log"; }
+  const std::string& path() const { return path_; }
+
+ private:
+  VmDir(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+  std::string path_;
+  UniqueFd lock_;  // held as long as this process lives
+  std::string name_path_;
+  UniqueFd name_lock_;
+};
+
+// Twelve random hexadecimal digits.
+Result<std::string> random_id();
+// Docker's rule for names: [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 128.
+Status check_name(const std::string& name);
+
+}  // namespace sm

@@ -1,0 +1,197 @@
+#include "runtime/worker/options.h"
+
+#include <array>
+#include <charconv>
+
+namespace sm {
+
+namespace {
+
+using Values = WorkerOptions;
+using Apply = Status (*)(Values& out, const std::string& value);
+
+struct Flag {
+  std::string_view name;
+  std::string_view argument;
+  std::string_view help;
+  Apply apply;
+};
+
+tl::unexpected<Error> usage(std::string text) {
+  return fail(Code::kInvalidArgument, std::move(text), "see supermachine-worker --help");
+}
+
+template <class T>
+Result<T> number(const std::string& text, T low, T high) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error == std::errc::invalid_argument || end != text.data() + text.size()) {
+    return usage("invalid value \"" + text + "\": not a number");
+  }
+  if (error != std::errc() || value < low || value > high) {
+    return usage("invalid value \"" + text + "\": not between " + std::to_string(low) + " and " +
+                 std::to_string(high));
+  }
+  return value;
+}
+
+Status set_path(std::string& out, const std::string& value) {
+  if (value.empty()) return usage("invalid value \"\": an empty path");
+  out = value;
+  return {};
+}
+
+Status set_profile(Values& out, const std::string& value);
+
+Status add_env(Values& out, const std::string& value) {
+  const auto equals = value.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    return usage("invalid value \"" + value + "\": not NAME=VALUE");
+  }
+  out.env.emplace_back(value.substr(0, equals), value.substr(equals + 1));
+  return {};
+}
+
+Status add_disk(Values& out, const std::string& value) {
+  if (out.virtio_blk.size() == kMaxDisks) {
+    return usage("more than " + std::to_string(kMaxDisks) + " disks");
+  }
+  return set_path(out.virtio_blk.emplace_back(), value);
+}
+
+constexpr std::array<Flag, 15> kFlags = {{
+    {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
+     [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
+    {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
+     [](Values& o, const std::string& v) { return set_path(o.initramfs, v); }},
+    {"--cmdline", "TEXT", "kernel command line in place of the default; devices are appended",
+     [](Values& o, const std::string& v) -> Status {
+       o.cmdline = v;
+       return {};
+     }},
+    {"--memory", "MIB", "memory of the guest (default 256)",
+     [](Values& o, const std::string& v) -> Status {
+       o.memory_mib = SM_TRY(number<std::uint64_t>(v, kMinMemoryMib, kMaxMemoryMib));
+       return {};
+     }},
+    {"--virtio-blk", "PATH", "read-only layer disk, base first; repeatable", add_disk},
+    {"--vcpus", "N", "virtual CPUs (default 1)",
+     [](Values& o, const std::string& v) -> Status {
+       o.vcpus = SM_TRY(number<std::uint32_t>(v, 1, 32));
+       return {};
+     }},
+    {"--profile", "NAME", "latency (1 CPU) or throughput (4 CPUs), unless --vcpus is given",
+     set_profile},
+    {"--log-sink", "PATH", "file for the guest's console",
+     [](Values& o, const std::string& v) { return set_path(o.log_sink, v); }},
+    {"--env", "K=V", "variable for every program in the guest; repeatable, wins over --env-file",
+     add_env},
+    {"--env-file", "PATH", "JSON text {\"env\":{...},\"secrets\":{...}}",
+     [](Values& o, const std::string& v) { return set_path(o.env_file, v); }},
+    {"--vsock-exec", "PATH", "unix socket to create for connections to the guest's agent",
+     [](Values& o, const std::string& v) { return set_path(o.vsock_exec, v); }},
+    {"--vsock-exec-guest-port", "PORT", "vsock port behind that socket (default 1028)",
+     [](Values& o, const std::string& v) -> Status {
+       o.vsock_exec_guest_port = SM_TRY(number<std::uint32_t>(v, 1, 0xFFFF'FFFE));
+       return {};
+     }},
+    {"--engine", "NAME", "CPU engine: auto or kvm (default auto)",
+     [](Values& o, const std::string& v) -> Status {
+       if (v != "auto" && v != "kvm") return usage("invalid value \"" + v + "\": not auto or kvm");
+       o.engine = v;
+       return {};
+     }},
+    {"--control", "FD", "inherited control socket of the parent process",
+     [](Values& o, const std::string& v) -> Status {
+       o.control_fd = SM_TRY(number<int>(v, 3, 1 << 20));
+       return {};
+     }},
+    {"--guest-config", "PATH", "JSON object with the guest's hostname, limits and files",
+     [](Values& o, const std::string& v) { return set_path(o.guest_config, v); }},
+}};
+
+// Kept outside the options: --vcpus wins wherever it stands.
+constexpr std::uint32_t kLatencyCpus = 1;
+constexpr std::uint32_t kThroughputCpus = 4;
+
+Status set_profile(Values& out, const std::string& value) {
+  if (value == "latency" || value == "low-latency") {
+    out.vcpus = kLatencyCpus;
+  } else if (value == "throughput") {
+    out.vcpus = kThroughputCpus;
+  } else {
+    return usage("invalid value \"" + value + "\": not latency or throughput");
+  }
+  return {};
+}
+
+const Flag* find_flag(std::string_view name) {
+  for (const Flag& flag : kFlags) {
+    if (flag.name == name) return &flag;
+  }
+  return nullptr;
+}
+
+struct Occurrence {
+  const Flag* flag;
+  std::string value;
+};
+
+Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values& out) {
+  std::vector<Occurrence> found;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--help") out.help = true;
+    if (word == "--version") out.version = true;
+    if (word == "--help" || word == "--version") continue;
+    const auto equals = word.find('=');
+    const Flag* flag = find_flag(std::string_view(word).substr(0, equals));
+    if (flag == nullptr) return usage("unknown arg: " + word);
+    if (equals != std::string::npos) {
+      found.push_back({flag, word.substr(equals + 1)});
+      continue;
+    }
+    // A value that looks like a flag is a forgotten value; --flag=--value says it is meant.
+    if (i + 1 == words.size() || words[i + 1].starts_with("--")) {
+      return usage(word + ": missing value");
+    }
+    found.push_back({flag, words[++i]});
+  }
+  return found;
+}
+
+}  // namespace
+
+Result<WorkerOptions> parse_worker_options(std::span<const std::string> words) {
+  WorkerOptions out;
+  const auto found = SM_TRY(split(words, out));
+  std::optional<std::uint32_t> explicit_vcpus;
+  for (const Occurrence& o : found) {
+    if (auto status = o.flag->apply(out, o.value); !status) {
+      Error error = std::move(status).error();
+      return fail(error.code(), std::string(o.flag->name) + ": " + error.cause(), error.remedy());
+    }
+    if (o.flag->name == "--vcpus") explicit_vcpus = out.vcpus;
+  }
+  if (explicit_vcpus) out.vcpus = *explicit_vcpus;
+  return out;
+}
+
+std::string worker_help() {
+  std::string text =
+      "Usage: supermachine-worker [FLAG VALUE | FLAG=VALUE]...\n"
+      "One process is one VM. Normally started by supermachine.\n\n";
+  for (const Flag& flag : kFlags) {
+    std::string line = "  " + std::string(flag.name) + " " + std::string(flag.argument);
+    line.resize(std::max<std::size_t>(line.size() + 2, 34), ' ');
+    text += line + std::string(flag.help) + "\n";
+  }
+  text +=
+      "  --version                       print the version\n"
+      "  --help                          print this help\n\n"
+      "Exit status: 0 normal end, 1 control socket or engine test failed, 2 wrong usage or the VM "
+      "failed.\n";
+  return text;
+}
+
+}  // namespace sm

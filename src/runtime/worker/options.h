@@ -1,0 +1,46 @@
+// The command line of supermachine-worker: parsed and checked completely before anything happens.
+// See docs/reference/worker.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sm {
+
+struct WorkerOptions {
+  bool help = false;
+  bool version = false;
+  std::string kernel;
+  std::string initramfs;
+  std::optional<std::string> cmdline;  // replaces the default
+  std::uint64_t memory_mib = 256;
+  std::vector<std::string> virtio_blk;
+  std::uint32_t vcpus = 1;
+  std::string log_sink;
+  std::vector<std::pair<std::string, std::string>> env;  // --env, in order
+  std::string env_file;
+  std::string vsock_exec;
+  std::uint32_t vsock_exec_guest_port = 1028;
+  std::string engine = "auto";
+  std::optional<int> control_fd;
+  std::string guest_config;
+};
+
+inline constexpr std::uint64_t kMinMemoryMib = 32;
+inline constexpr std::uint64_t kMaxMemoryMib = 1u << 20;
+inline constexpr std::size_t kMaxDisks = 32;
+
+// `words` without argv[0]. An error is a usage error (exit status 2); its cause begins with the
+// flag.
+Result<WorkerOptions> parse_worker_options(std::span<const std::string> words);
+
+std::string worker_help();
+
+}  // namespace sm

@@ -1,0 +1,84 @@
+#include "runtime/worker/options.h"
+
+#include <gtest/gtest.h>
+
+namespace sm {
+namespace {
+
+Result<WorkerOptions> parse(std::vector<std::string> words) { return parse_worker_options(words); }
+
+std::string refusal(std::vector<std::string> words) {
+  const auto r = parse(std::move(words));
+  return r ? "accepted" : r.error().cause();
+}
+
+TEST(WorkerOptions, defaults_are_those_of_the_reference) {
+  const auto o = parse({}).value();
+  EXPECT_EQ(o.memory_mib, 256u);
+  EXPECT_EQ(o.vcpus, 1u);
+  EXPECT_EQ(o.vsock_exec_guest_port, 1028u);
+  EXPECT_FALSE(o.cmdline);
+}
+
+TEST(WorkerOptions, values_come_as_a_word_or_after_an_equals_sign) {
+  const auto o = parse({"--kernel", "k", "--memory=512", "--virtio-blk", "a", "--virtio-blk=b",
+                        "--cmdline=--odd x=y", "--memory", "64"})
+                     .value();
+  EXPECT_EQ(o.kernel, "k");
+  EXPECT_EQ(o.memory_mib, 64u);
+  EXPECT_EQ(o.virtio_blk, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(o.cmdline, "--odd x=y");
+}
+
+TEST(WorkerOptions, a_flag_is_never_swallowed_as_a_value) {
+  EXPECT_EQ(refusal({"--kernel", "--initramfs", "x"}), "--kernel: missing value");
+  EXPECT_EQ(refusal({"--memory"}), "--memory: missing value");
+  EXPECT_EQ(parse({"--cmdline=--version"}).value().version, false);
+}
+
+TEST(WorkerOptions, numbers_are_checked_for_form_and_range) {
+  EXPECT_EQ(refusal({"--memory", "abc"}), "--memory: invalid value \"abc\": not a number");
+  for (const char* bad : {"0", "-1", "31", "1048577", "99999999999999999999", "1x", ""}) {
+    EXPECT_NE(refusal({std::string("--memory=") + bad}), "accepted") << bad;
+  }
+  EXPECT_NE(refusal({"--vcpus=0"}), "accepted");
+  EXPECT_NE(refusal({"--vcpus=33"}), "accepted");
+  EXPECT_NE(refusal({"--vsock-exec-guest-port=4294967296"}), "accepted");
+}
+
+TEST(WorkerOptions, profile_gives_way_to_vcpus_in_any_order) {
+  EXPECT_EQ(parse({"--profile", "throughput"}).value().vcpus, 4u);
+  EXPECT_EQ(parse({"--profile", "low-latency"}).value().vcpus, 1u);
+  EXPECT_EQ(parse({"--vcpus", "2", "--profile", "throughput"}).value().vcpus, 2u);
+  EXPECT_EQ(parse({"--profile", "throughput", "--vcpus", "2"}).value().vcpus, 2u);
+  EXPECT_NE(refusal({"--profile", "fast"}), "accepted");
+}
+
+TEST(WorkerOptions, unknown_words_are_named) {
+  EXPECT_EQ(refusal({"--kernels", "x"}), "unknown arg: --kernels");
+  EXPECT_EQ(refusal({"stray"}), "unknown arg: stray");
+}
+
+TEST(WorkerOptions, env_needs_a_name) {
+  EXPECT_EQ(parse({"--env", "A=b=c"}).value().env[0].second, "b=c");
+  EXPECT_NE(refusal({"--env", "=x"}), "accepted");
+  EXPECT_NE(refusal({"--env", "NOEQUALS"}), "accepted");
+}
+
+TEST(WorkerOptions, more_disks_than_slots_are_refused) {
+  std::vector<std::string> words;
+  for (int i = 0; i < 33; ++i) words.push_back("--virtio-blk=d");
+  EXPECT_EQ(refusal(words), "--virtio-blk: more than 32 disks");
+}
+
+TEST(WorkerOptions, help_names_every_flag) {
+  const std::string help = worker_help();
+  for (const char* flag : {"--kernel", "--initramfs", "--cmdline", "--memory", "--virtio-blk",
+                           "--vcpus", "--profile", "--log-sink", "--env", "--env-file",
+                           "--vsock-exec", "--vsock-exec-guest-port", "--version", "--help"}) {
+    EXPECT_NE(help.find(std::string("  ") + flag + " "), std::string::npos) << flag;
+  }
+}
+
+}  // namespace
+}  // namespace sm

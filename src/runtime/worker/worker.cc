@@ -1,0 +1,216 @@
+#include "runtime/worker/worker.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/event_loop.h"
+#include "base/file.h"
+#include "runtime/worker/control_socket.h"
+#include "runtime/worker/guest_config.h"
+#include "vmm/cpu/select.h"
+#include "vmm/loader/cpio.h"
+#include "vmm/vm.h"
+
+namespace sm {
+
+namespace {
+
+constexpr std::size_t kMaxConfigFile = 2u << 20;
+// The console is for people and for the text of a fatal error, so it is quiet by default.
+constexpr const char* kDefaultCommandLine = "console=ttyS0 quiet loglevel=4 reboot=t panic=-1";
+
+// Text of an optional input file; empty when there is none.
+Result<std::string> read_optional(const std::string& path, std::string_view flag) {
+  if (path.empty()) return std::string();
+  return SM_TRY_WITH(read_file(path, kMaxConfigFile), flag);
+}
+
+Result<UniqueFd> open_input(const std::string& path, std::string_view flag) {
+  return SM_TRY_WITH(open_file(path, O_RDONLY), flag);
+}
+
+Result<std::vector<std::byte>> config_archive(const WorkerOptions& options) {
+  const std::string requested = SM_TRY(read_optional(options.guest_config, "--guest-config"));
+  const std::string env_file = SM_TRY(read_optional(options.env_file, "--env-file"));
+  const std::string config = SM_TRY(make_guest_config(options, requested, env_file));
+  CpioWriter archive;
+  SM_TRY_STATUS(archive.add_file("config.json", 0400, as_byte_span(config)));
+  return archive.finish();
+}
+
+Result<VmConfig> vm_config(const WorkerOptions& options) {
+  VmConfig config;
+  config.memory_bytes = options.memory_mib << 20;
+  config.vcpus = options.vcpus;
+  config.kernel = SM_TRY(open_input(options.kernel, "--kernel"));
+  if (!options.initramfs.empty()) {
+    config.initramfs = SM_TRY(open_input(options.initramfs, "--initramfs"));
+  }
+  config.extra_initramfs = SM_TRY(config_archive(options));
+  config.command_line = options.cmdline.value_or(kDefaultCommandLine);
+  for (std::size_t i = 0; i < options.virtio_blk.size(); ++i) {
+    config.disks.push_back({.file = SM_TRY(open_input(options.virtio_blk[i], "--virtio-blk")),
+                            .read_only = true,
+                            .serial = layer_serial(i)});
+  }
+  if (!options.vsock_exec.empty()) {
+    config.exec = VsockListener{options.vsock_exec, options.vsock_exec_guest_port};
+  }
+  if (!options.log_sink.empty()) {
+    config.console_sink =
+        SM_TRY_WITH(open_file(options.log_sink, O_WRONLY | O_CREAT | O_APPEND, 0600), "--log-sink");
+  }
+  return config;
+}
+
+control::EventName control_event(doorbell::Event event) {
+  switch (event) {
+    case doorbell::Event::kBooted:
+      return control::EventName::kBooted;
+    case doorbell::Event::kAgentReady:
+      return control::EventName::kAgentReady;
+    case doorbell::Event::kWorkloadStart:
+      return control::EventName::kWorkloadStart;
+    case doorbell::Event::kWorkloadExit:
+      return control::EventName::kWorkloadExit;
+    case doorbell::Event::kFatal:
+      return control::EventName::kFatal;
+  }
+  return control::EventName::kFatal;
+}
+
+// Main thread. What the VM's threads report is posted to the loop and handled there, in order.
+class Worker {
+ public:
+  Worker(const WorkerOptions& options, Log& log, EventLoop& loop)
+      : options_(options), log_(log), loop_(loop) {}
+
+  int run();
+
+ private:
+  Status prepare();
+  Status watch_signals();
+  Status start_vm();
+  void report(control::EventName name, std::uint32_t argument, std::uint64_t at_ns);
+  void on_end(VmEnd end, const std::string& why);
+
+  const WorkerOptions& options_;
+  Log& log_;
+  EventLoop& loop_;
+  UniqueFd signals_;
+  std::unique_ptr<ControlSocket> control_;
+  std::unique_ptr<Vm> vm_;
+  std::optional<Error> failure_;
+  bool fatal_ = false;
+};
+
+Status Worker::watch_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int s : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, s);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_.valid()) return fail_errno("signalfd", errno);
+  ::signal(SIGPIPE, SIG_IGN);
+  SM_TRY(loop_.add(signals_.get(), EPOLLIN, [this](std::uint32_t) { loop_.stop(); }));
+  return {};
+}
+
+// Before any thread exists, so that all of them inherit it.
+Status Worker::prepare() {
+  ::umask(077);
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  SM_TRY_STATUS(watch_signals());
+  if (!options_.control_fd) return {};
+  // A parent that died before this line is seen as the end of the control socket.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  control_ = SM_TRY(ControlSocket::open(loop_, *options_.control_fd, [this] { loop_.stop(); }));
+  return {};
+}
+
+void Worker::report(control::EventName name, std::uint32_t argument, std::uint64_t at_ns) {
+  log_.info("{} {}", control::event_text(name), argument);
+  if (control_) control_->send(control::Event{name, argument, at_ns});
+}
+
+void Worker::on_end(VmEnd end, const std::string& why) {
+  if (end == VmEnd::kFault) failure_ = Error(Code::kGuest, "the VM failed: " + why);
+  if (end == VmEnd::kFatal) fatal_ = true;
+  loop_.stop();
+}
+
+Status Worker::start_vm() {
+  EngineChoice choice = SM_TRY(select_engine(options_.engine));
+  log_.info("engine {}: {}", choice.name, choice.reason);
+  VmCallbacks callbacks{
+      .on_event =
+          [this](doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns) {
+            loop_.post([=, this] { report(control_event(event), argument, at_ns); });
+          },
+      .on_end = [this](VmEnd end,
+                       const std::string& why) { loop_.post([=, this] { on_end(end, why); }); }};
+  vm_ = SM_TRY(
+      Vm::create(std::move(choice.vm), SM_TRY(vm_config(options_)), std::move(callbacks), log_));
+  SM_TRY_STATUS(vm_->start());
+  report(control::EventName::kStarted, 0, monotonic_ns());
+  return {};
+}
+
+int Worker::run() {
+  if (auto status = prepare(); !status) {
+    fmt::print(stderr, "supermachine-worker: {}\n", status.error().text());
+    return 1;
+  }
+  if (auto status = start_vm(); !status) {
+    failure_ = std::move(status).error();
+  } else {
+    loop_.run();
+  }
+  if (vm_) vm_->stop();
+  if (failure_) {
+    fmt::print(stderr, "VM run failed: {}\n", failure_->text());
+    if (control_) {
+      control_->send(control::Failure{std::string(code_name(failure_->code())), failure_->cause(),
+                                      failure_->remedy()});
+    }
+    return 2;
+  }
+  if (fatal_) {
+    fmt::print(stderr, "VM run failed: the guest could not start; its console said:\n{}\n",
+               vm_->console_tail(4096));
+    return 2;
+  }
+  report(control::EventName::kStopped, 0, monotonic_ns());
+  return 0;
+}
+
+}  // namespace
+
+int run_worker(const WorkerOptions& options, Log& log) {
+  auto loop = EventLoop::create();
+  if (!loop) {
+    fmt::print(stderr, "supermachine-worker: {}\n", loop.error().text());
+    return 2;
+  }
+  return Worker(options, log, **loop).run();
+}
+
+int prove_engine() {
+  auto choice = select_engine("auto");
+  if (!choice) {
+    fmt::print(stderr, "engine test failed: {}\n", choice.error().text());
+    return 1;
+  }
+  fmt::print("engine {}: {}\n", choice->name, choice->reason);
+  return 0;
+}
+
+}  // namespace sm

@@ -1,0 +1,71 @@
+// WorkerProcess: a supermachine-worker child as seen by the process that started it. Thread: the
+// loop's.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "proto/control.h"
+
+namespace sm {
+
+struct WorkerCommand {
+  std::string program;
+  std::vector<std::string> arguments;  // without argv[0], --control and --guest-config
+  std::string guest_config;            // JSON, handed over in memory
+  std::string log_file;                // the worker's standard error, created 0600
+};
+
+class WorkerProcess {
+ public:
+  struct Callbacks {
+    std::function<void(const control::Event&)> on_event;
+    // The worker said why it cannot go on; on_exit follows.
+    std::function<void(Error)> on_failure;
+    // The process is gone and reaped: its wait status. The last call.
+    std::function<void(int status)> on_exit;
+  };
+
+  static Result<std::unique_ptr<WorkerProcess>> spawn(EventLoop& loop, const WorkerCommand& command,
+                                                      Callbacks callbacks);
+  // Kills a worker that still runs and reaps it.
+  ~WorkerProcess();
+  WorkerProcess(const WorkerProcess&) = delete;
+  WorkerProcess& operator=(const WorkerProcess&) = delete;
+  WorkerProcess(WorkerProcess&&) = delete;
+  WorkerProcess& operator=(WorkerProcess&&) = delete;
+
+  // Asks for an orderly end; kill() when that takes too long.
+  void request_stop();
+  void kill();
+  pid_t pid() const { return pid_; }
+
+ private:
+  WorkerProcess(EventLoop& loop, pid_t pid, UniqueFd pidfd, UniqueFd control, Callbacks callbacks);
+  Status watch();
+  void on_control();
+  void handle(const control::Message& message);
+  void fail_with(Error error);
+  void on_pidfd();
+  void send(const control::Message& message);
+
+  EventLoop& loop_;
+  pid_t pid_;
+  UniqueFd pidfd_;
+  UniqueFd control_;
+  Callbacks callbacks_;
+  control::MessageParser parser_;
+  WatchId control_watch_ = WatchId::kNone;
+  WatchId pidfd_watch_ = WatchId::kNone;
+  bool reaped_ = false;
+};
+
+}  // namespace sm
