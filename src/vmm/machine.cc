@@ -1,0 +1,188 @@
+#include "vmm/machine.h"
+
+#include "vmm/loader/linux_boot.h"
+#include "vmm/memory/addr_map.h"
+
+namespace sm {
+
+namespace {
+
+// Between a stop request and the next exit of a vCPU that is inside a device's callback.
+constexpr Duration kVcpuPatience = std::chrono::seconds(5);
+
+}  // namespace
+
+Result<std::unique_ptr<Vm>> Vm::create(std::unique_ptr<EngineVm> engine, VmConfig config,
+                                       VmCallbacks callbacks, Log& log) {
+  auto machine = std::make_unique<Machine>(std::move(engine), std::move(callbacks), log);
+  SM_TRY_STATUS(machine->build(std::move(config)));
+  return machine;
+}
+
+Machine::~Machine() { Machine::stop(); }
+
+Status Machine::build(VmConfig config) {
+  memory_ = SM_TRY(GuestMemory::create(config.memory_bytes));
+  loop_ = SM_TRY(EventLoop::create());
+  blk_loop_ = SM_TRY(EventLoop::create());
+  SM_TRY_STATUS(engine_->map_memory(*memory_));
+  SM_TRY_STATUS(build_platform(std::move(config.console_sink)));
+  SM_TRY_STATUS(build_devices(std::move(config.disks), config.exec));
+  SM_TRY_STATUS(load(config));
+  return build_vcpus(config.vcpus);
+}
+
+Status Machine::build_platform(std::optional<UniqueFd> console_sink) {
+  if (console_sink) {
+    console_file_.emplace(console_, std::move(*console_sink));
+    console_.set_listener([this] { loop_->post([this] { console_file_->copy(); }); });
+  }
+  uart_irq_ = SM_TRY(engine_->irq_line(addr_map::kUartGsi));
+  uart_.emplace(*uart_irq_, console_);
+  i8042_.emplace([this] {
+    hold_.hold();
+    end(VmEnd::kPoweredOff, "the guest asked for a reset");
+  });
+  doorbell_.emplace(static_cast<DoorbellSink&>(*this), log_, 0);
+  SM_TRY_STATUS(pio_.add(addr_map::kUartPort, Uart16550::kPorts, *uart_));
+  SM_TRY_STATUS(pio_.add(addr_map::kI8042DataPort,
+                         addr_map::kI8042CommandPort - addr_map::kI8042DataPort + 1, *i8042_));
+  return pio_.add(doorbell::kPortBase, doorbell::kPortCount, *doorbell_);
+}
+
+// A device's slot, and with it its interrupt, is its number in the order of attach().
+Status Machine::build_devices(std::vector<VmDisk> disks, const std::optional<VsockListener>& exec) {
+  rng_ = std::make_unique<RngDevice>("rng");
+  SM_TRY_STATUS(attach(*rng_, *loop_));
+  vsock_ = SM_TRY(VsockDevice::create(*loop_, log_, VsockCid::kFirstGuest));
+  SM_TRY_STATUS(attach(*vsock_, *loop_));
+  for (VmDisk& disk : disks) {
+    const Access access = disk.read_only ? Access::kReadOnly : Access::kReadWrite;
+    auto backend = SM_TRY_WITH(FileBackend::create(std::move(disk.file), access), disk.serial);
+    disks_.push_back(SM_TRY(
+        BlkDevice::create({.name = "blk-" + disk.serial, .serial = disk.serial, .access = access},
+                          std::move(backend))));
+    SM_TRY_STATUS(attach(*disks_.back(), *blk_loop_));
+  }
+  if (exec) {
+    exec_listener_ = SM_TRY(
+        vsock_->listen_unix(exec->path, VsockPort{exec->guest_port}, VsockAccept::kWhenTold));
+  }
+  return {};
+}
+
+Status Machine::attach(VirtioDevice& device, EventLoop& loop) {
+  const auto slot = static_cast<std::uint32_t>(transports_.size());
+  if (slot == addr_map::kMaxVirtioSlots) return fail(Code::kLimit, "too many devices");
+  const GuestPhysAddr base = addr_map::virtio_base(slot);
+  auto transport =
+      SM_TRY(MmioTransport::create({.device = device,
+                                    .memory = *memory_,
+                                    .irq = SM_TRY(engine_->irq_line(addr_map::virtio_gsi(slot))),
+                                    .loop = loop,
+                                    .log = log_}));
+  SM_TRY_STATUS(transport->register_ioevents(*engine_, base));
+  SM_TRY_STATUS(mmio_.add(base.raw(), addr_map::kVirtioMmioSize, *transport));
+  transports_.push_back(std::move(transport));
+  return {};
+}
+
+Status Machine::load(const VmConfig& config) {
+  const FileSource kernel = SM_TRY_WITH(FileSource::open(config.kernel.get()), "kernel");
+  std::optional<FileSource> initramfs;
+  const SpanSource extra(config.extra_initramfs);
+  LinuxBoot boot{.kernel = &kernel,
+                 .initrd = {},
+                 .command_line = config.command_line,
+                 .virtio_devices = static_cast<std::uint32_t>(transports_.size()),
+                 .vcpus = config.vcpus};
+  if (config.initramfs) {
+    initramfs = SM_TRY_WITH(FileSource::open(config.initramfs->get()), "initramfs");
+    boot.initrd.push_back(&*initramfs);
+  }
+  if (!config.extra_initramfs.empty()) boot.initrd.push_back(&extra);
+  entry_ = SM_TRY(load_linux(*memory_, boot));
+  return {};
+}
+
+Status Machine::build_vcpus(std::uint32_t count) {
+  for (std::uint32_t i = 0; i < count; ++i) {
+    auto vcpu = SM_TRY(engine_->create_vcpu(i, count));
+    if (i == 0) {
+      CpuState state = SM_TRY(vcpu->state());
+      SM_TRY_STATUS(enter_64bit_boot(*memory_, entry_, state));
+      SM_TRY_STATUS(vcpu->set_state(state));
+    }
+    vcpus_.push_back(SM_TRY(
+        VcpuThread::create({.index = i, .pio = pio_, .mmio = mmio_, .events = *this, .hold = hold_},
+                           std::move(vcpu))));
+  }
+  return {};
+}
+
+Status Machine::start() {
+  const std::lock_guard lock(stop_mutex_);
+  if (stopped_) return fail(Code::kGone, "the VM has been stopped");
+  loop_thread_ = NamedThread("loop", [this] { loop_->run(); });
+  blk_thread_ = NamedThread("blk", [this] { blk_loop_->run(); });
+  for (auto& vcpu : vcpus_) vcpu->resume();
+  return {};
+}
+
+// vCPUs first: nothing touches a device afterwards but the loops, which end next; then the devices
+// have this thread to themselves.
+void Machine::stop() {
+  const std::lock_guard lock(stop_mutex_);
+  if (stopped_) return;
+  stopped_ = true;
+  ended_ = true;
+  for (auto& vcpu : vcpus_) vcpu->request_stop();
+  for (auto& vcpu : vcpus_) {
+    if (auto status = vcpu->stop(Deadline::after(kVcpuPatience)); !status) {
+      log_.error("stop: {}", status.error().text());
+    }
+  }
+  // A vCPU that did not end in time is joined here without a deadline.
+  vcpus_.clear();
+  if (loop_) loop_->stop();
+  if (blk_loop_) blk_loop_->stop();
+  loop_thread_.join();
+  blk_thread_.join();
+  if (vsock_) vsock_->stop();
+  for (auto& transport : transports_) transport->stop();
+  console_.set_listener({});
+  if (console_file_) console_file_->copy();
+}
+
+void Machine::on_event(doorbell::Event event, std::uint32_t argument) {
+  const std::uint64_t at_ns = monotonic_ns();
+  if (event == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  const bool last = event == doorbell::Event::kWorkloadExit || event == doorbell::Event::kFatal;
+  // Whoever hears of the end finds the console's last words in the file.
+  if (last && console_file_) console_file_->copy();
+  callbacks_.on_event(event, argument, at_ns);
+  if (!last) return;
+  hold_.hold();
+  end(event == doorbell::Event::kFatal ? VmEnd::kFatal : VmEnd::kWorkload, "");
+}
+
+void Machine::accept_exec() {
+  if (!exec_listener_) return;
+  if (auto status = vsock_->start_accepting(*exec_listener_); !status) {
+    log_.error("exec socket: {}", status.error().text());
+  }
+}
+
+void Machine::on_vcpu_end(std::uint32_t index, VcpuEnd how, const std::string& why) {
+  if (how == VcpuEnd::kShutdown) {
+    end(VmEnd::kPoweredOff, "the guest reset itself");
+  } else {
+    end(VmEnd::kFault, "vCPU " + std::to_string(index) + ": " + why);
+  }
+}
+
+void Machine::end(VmEnd how, const std::string& why) {
+  if (!ended_.exchange(true)) callbacks_.on_end(how, why);
+}
+
+}  // namespace sm

@@ -1,0 +1,87 @@
+// Machine: the parts of one VM and their order. Members stand in the order of their dependencies,
+// so that the compiler destroys them in the reverse order. See vm.h for the contract and the
+// threads.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/thread.h"
+#include "vmm/bus/bus.h"
+#include "vmm/cpu/vcpu_hold.h"
+#include "vmm/cpu/vcpu_thread.h"
+#include "vmm/platform/console_file.h"
+#include "vmm/platform/console_log.h"
+#include "vmm/platform/doorbell.h"
+#include "vmm/platform/i8042.h"
+#include "vmm/platform/uart16550.h"
+#include "vmm/virtio/blk/device.h"
+#include "vmm/virtio/mmio_transport.h"
+#include "vmm/virtio/rng/device.h"
+#include "vmm/virtio/vsock/device.h"
+#include "vmm/vm.h"
+
+namespace sm {
+
+class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
+ public:
+  Machine(std::unique_ptr<EngineVm> engine, VmCallbacks callbacks, Log& log)
+      : engine_(std::move(engine)), callbacks_(std::move(callbacks)), log_(log) {}
+  ~Machine() override;
+
+  // The steps of Vm::create, in order.
+  Status build(VmConfig config);
+
+  Status start() override;
+  void stop() override;
+  std::string console_tail(std::size_t bytes) const override { return console_.tail(bytes); }
+
+ private:
+  Status build_platform(std::optional<UniqueFd> console_sink);
+  Status build_devices(std::vector<VmDisk> disks, const std::optional<VsockListener>& exec);
+  Status attach(VirtioDevice& device, EventLoop& loop);
+  Status load(const VmConfig& config);
+  Status build_vcpus(std::uint32_t count);
+
+  // vCPU threads.
+  void on_event(doorbell::Event event, std::uint32_t argument) override;
+  void on_vcpu_end(std::uint32_t index, VcpuEnd end, const std::string& why) override;
+  void end(VmEnd how, const std::string& why);
+  void accept_exec();
+
+  std::unique_ptr<EngineVm> engine_;
+  VmCallbacks callbacks_;
+  Log& log_;
+  std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<EventLoop> loop_, blk_loop_;
+  VcpuHold hold_;
+
+  ConsoleLog console_;
+  std::optional<ConsoleFile> console_file_;
+  std::unique_ptr<IrqLine> uart_irq_;
+  std::optional<Uart16550> uart_;
+  std::optional<I8042> i8042_;
+  std::optional<Doorbell> doorbell_;
+
+  std::unique_ptr<RngDevice> rng_;
+  std::unique_ptr<VsockDevice> vsock_;
+  std::vector<std::unique_ptr<BlkDevice>> disks_;
+  std::vector<std::unique_ptr<MmioTransport>> transports_;  // slot n is number n
+  std::optional<VsockListenerId> exec_listener_;
+
+  Bus pio_, mmio_;
+  std::vector<std::unique_ptr<VcpuThread>> vcpus_;
+  GuestPhysAddr entry_;
+  std::atomic<bool> ended_{false};
+
+  std::mutex stop_mutex_;  // guards what follows
+  bool stopped_ = false;
+  NamedThread loop_thread_, blk_thread_;
+};
+
+}  // namespace sm
