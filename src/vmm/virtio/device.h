@@ -84,6 +84,9 @@ class VirtioDevice {
   virtual void reset() = 0;
 };
 
+// What read_config() of a device with a fixed layout does: copies from `config`, zero beyond it.
+void copy_config(std::span<const std::byte> config, std::uint32_t offset, std::span<std::byte> out);
+
 // Interrupts the driver if it wants to hear about what was pushed since the last call. Once per
 // batch of chains.
 inline Status notify_used(Queue& queue, VirtioInterrupt& interrupt) {
