@@ -35,7 +35,7 @@ inline constexpr std::size_t kMaxPath = 4096;
 enum class FrameType : std::uint8_t {
   kHello = 1,      // both: Hello
   kExec = 2,       // host: ExecRequest
-  kReadFile = 3,   // host: FileRequest
+  kReadFile = 3,   // host: FileRequest; answer: kStarted, kData on stream 1, kDone
   kWriteFile = 4,  // host: FileRequest, then kData on stream 0 up to an empty one
   kForward = 5,   // host: u32 TCP port on the guest's loopback; after kStarted: raw bytes both ways
   kData = 6,      // both: bytes of a stream; an empty payload is its end of file

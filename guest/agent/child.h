@@ -1,0 +1,43 @@
+// What runs in a child between fork and exec. Everything that touches the image's files happens
+// here and not in the agent's loop: a file system of the guest's own making may block for ever.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/environment.h"
+#include "proto/agent.h"
+
+namespace sm::guest {
+
+// A child reports on its status channel (SOCK_SEQPACKET); end of file means that it was executed.
+enum class ChildReport : std::uint8_t {
+  kError = 1,     // then an error report as on the wire
+  kPrepared = 2,  // waits for one message before it executes
+  kSize = 3,      // then u64: the file's size
+};
+
+struct ChildDescriptors {
+  int in = -1;  // -1: /dev/null
+  int out = -1;
+  int err = -1;
+  int status = -1;
+};
+
+struct ExecPlan {
+  Words argv;
+  Words env;  // without the defaults that depend on the user
+  std::string cwd;
+  std::string user;
+  std::string hostname;
+  bool tty = false;
+  bool create_cwd = false;
+  bool wait_for_release = false;
+};
+
+[[noreturn]] void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors);
+[[noreturn]] void run_read_child(const std::string& path, const ChildDescriptors& descriptors);
+[[noreturn]] void run_write_child(const agent::FileRequest& request,
+                                  const ChildDescriptors& descriptors);
+
+}  // namespace sm::guest

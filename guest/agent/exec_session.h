@@ -1,0 +1,71 @@
+// ExecSession: one program of the guest for one connection: start, streams, signals, timeout, exit.
+// It lives until the connection is closed; a program that still runs then is killed.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "agent/child_channel.h"
+#include "agent/process_table.h"
+#include "agent/services.h"
+#include "agent/session.h"
+#include "agent/streams.h"
+#include "base/clock.h"
+#include "base/event_loop.h"
+
+namespace sm::guest {
+
+class ExecSession final : public Session {
+ public:
+  ExecSession(Connection& connection, const Services& services, agent::ExecRequest request);
+  ~ExecSession() override;
+  ExecSession(const ExecSession&) = delete;
+  ExecSession& operator=(const ExecSession&) = delete;
+
+  void start();
+  Status on_frame(const agent::Frame& frame) override;
+  void on_room() override;
+
+ private:
+  struct Pipes;
+
+  ExecPlan make_plan() const;
+  Status open_streams(Pipes& pipes) const;
+  Status try_start();
+  void on_report(std::optional<ChildChannel::Report> report);
+  void on_started();
+  void on_end(const ProcessEnd& end);
+  void on_timeout();
+  void arm_timeout();
+  Status on_data(const agent::Frame& frame);
+  Status on_window(const agent::Frame& frame);
+  Status on_signal(const agent::Frame& frame);
+  Status on_resize(const agent::Frame& frame);
+  void complete_if_done();
+  void report_exit();
+  void fail(const agent::ErrorReport& error);
+
+  Connection& connection_;
+  Services services_;
+  agent::ExecRequest request_;
+  ChildChannel channel_;
+  InputStream stdin_;
+  OutputStream stdout_;
+  OutputStream stderr_;
+  UniqueFd host_in_, host_out_, host_err_;  // our ends until the program runs
+  UniqueFd pty_;
+  pid_t pid_ = -1;
+  bool started_ = false;
+  bool timed_out_ = false;
+  bool complete_ = false;
+  std::uint64_t waiting_signals_ = 0;  // bit n: signal n+1 came before the program ran
+  std::optional<agent::ErrorReport> error_;
+  std::optional<ProcessEnd> end_;
+  std::uint64_t start_ns_ = 0;
+  std::uint64_t end_ns_ = 0;
+  TimerId timer_ = TimerId::kNone;
+};
+
+}  // namespace sm::guest

@@ -1,0 +1,68 @@
+// Server: all connections of the agent. The listener (vsock in the guest, anything in tests) hands
+// it connected stream sockets. The loop's thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "agent/process_table.h"
+#include "agent/services.h"
+#include "agent/workload.h"
+#include "base/event_loop.h"
+#include "base/unique_fd.h"
+
+namespace sm::guest {
+
+class Connection;
+class Forwarder;
+
+struct ServerOptions {
+  std::string cgroup_base;  // empty: no cgroups
+  AgentSettings settings;
+  // Restores since boot, for the hello; absent: 0.
+  std::function<std::uint32_t()> generation;
+  std::size_t max_connections = 1024;
+  Duration request_timeout = std::chrono::seconds(10);
+  Duration close_timeout = std::chrono::seconds(10);
+  Duration connect_timeout = std::chrono::seconds(10);
+};
+
+class Server {
+ public:
+  Server(EventLoop& loop, UniqueFd init_link, ServerOptions options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  Status report_ready() { return workload_.report_ready(); }
+  // Serves a connected stream socket until either side closes it.
+  void adopt(UniqueFd socket);
+
+  // For connections:
+  const ServerOptions& options() const { return options_; }
+  std::uint32_t generation() const;
+  // Destroys a connection or forwarder once its callbacks have returned.
+  void retire(std::uint64_t id);
+  // Turns a connection into a forwarded TCP stream; `first` was received behind the request.
+  void forward(UniqueFd socket, std::vector<std::byte> unsent, std::vector<std::byte> first,
+               std::uint16_t port);
+
+  std::size_t connections() const { return connections_.size() + forwarders_.size(); }
+  std::size_t processes() const { return processes_.size(); }
+
+ private:
+  Services services();
+
+  EventLoop& loop_;
+  ServerOptions options_;
+  ProcessTable processes_;
+  Workload workload_;
+  std::uint64_t next_id_ = 1;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Forwarder>> forwarders_;
+};
+
+}  // namespace sm::guest

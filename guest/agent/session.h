@@ -1,0 +1,23 @@
+// Session: what serves one request after the hello. Implementations: ExecSession, FileSession.
+#pragma once
+
+#include "base/result.h"
+#include "proto/agent.h"
+
+namespace sm::guest {
+
+class Session {
+ public:
+  // The connection is closed: whatever still runs for it is ended.
+  virtual ~Session() = default;
+  // A frame that follows the request. An error is a violation of the protocol and ends the
+  // connection.
+  virtual Status on_frame(const agent::Frame& frame) = 0;
+  // The connection can queue output again.
+  virtual void on_room() = 0;
+};
+
+// An ErrorReport as a value: what a session could not do.
+using SessionError = agent::ErrorReport;
+
+}  // namespace sm::guest

@@ -1,0 +1,55 @@
+#include "agent/workload.h"
+
+#include <utility>
+
+namespace sm::guest {
+
+Workload::Workload(EventLoop& loop, ProcessTable& processes, UniqueFd link, AgentSettings settings)
+    : loop_(loop),
+      processes_(processes),
+      link_(std::move(link)),
+      watch_(std::make_unique<FdWatch>(loop, link_.get(), [this](std::uint32_t) { on_link(); })),
+      hostname_(std::move(settings.hostname)) {
+  defaults_.env = std::move(settings.env);
+  watch_->want(EPOLLIN);
+}
+
+Status Workload::report_ready() { return send_link(link_.get(), {LinkType::kReady}); }
+
+bool Workload::claim(const agent::ExecRequest& request) {
+  if (claimed_) return false;
+  claimed_ = true;
+  defaults_.env = merge_environment(defaults_.env, request.env);
+  if (!request.cwd.empty()) defaults_.cwd = request.cwd;
+  defaults_.user = request.user;
+  return true;
+}
+
+void Workload::announce(std::function<void()> release) {
+  release_ = std::move(release);
+  if (!send_link(link_.get(), {LinkType::kWorkloadStart})) loop_.stop();
+}
+
+void Workload::close() {
+  release_ = nullptr;
+  pid_ = -1;
+  if (!send_link(link_.get(), {LinkType::kWorkloadExit, status_})) loop_.stop();
+}
+
+void Workload::on_link() {
+  for (;;) {
+    const auto message = receive_link(link_.get());
+    if (!message) {
+      watch_->want(0);
+      loop_.stop();
+      return;
+    }
+    if (!*message) return;
+    if ((*message)->type == LinkType::kSignal && pid_ > 0) {
+      processes_.signal_group(pid_, static_cast<int>((*message)->value));
+    }
+    if ((*message)->type == LinkType::kRelease && release_) std::exchange(release_, nullptr)();
+  }
+}
+
+}  // namespace sm::guest

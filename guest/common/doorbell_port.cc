@@ -1,0 +1,44 @@
+#include "common/doorbell_port.h"
+
+#include <sys/io.h>
+
+namespace sm::guest {
+
+namespace {
+
+class PortAccess {
+ public:
+  PortAccess() : granted_(::ioperm(doorbell::kPortBase, doorbell::kPortCount, 1) == 0) {}
+  ~PortAccess() {
+    if (granted_) ::ioperm(doorbell::kPortBase, doorbell::kPortCount, 0);
+  }
+  PortAccess(const PortAccess&) = delete;
+  PortAccess& operator=(const PortAccess&) = delete;
+  bool granted() const { return granted_; }
+
+ private:
+  bool granted_;
+};
+
+}  // namespace
+
+DoorbellPort DoorbellPort::probe() {
+  DoorbellPort port;
+  PortAccess access;
+  port.present_ = access.granted() && ::inl(doorbell::kPortMagic) == doorbell::kMagic;
+  return port;
+}
+
+void DoorbellPort::ring(doorbell::Event event, std::uint32_t argument) const {
+  if (!present_) return;
+  PortAccess access;
+  if (access.granted()) ::outl(doorbell::encode(event, argument), doorbell::kPortEvent);
+}
+
+std::uint32_t DoorbellPort::generation() const {
+  if (!present_) return 0;
+  PortAccess access;
+  return access.granted() ? ::inl(doorbell::kPortGeneration) : 0;
+}
+
+}  // namespace sm::guest
