@@ -118,11 +118,11 @@ struct TarReader::State {
   tl::unexpected<Error> failure() {
     if (stream_error)
       return tl::unexpected<Error>(std::exchange(stream_error, std::nullopt).value());
-    const std::string_view text = text_or_empty(archive_error_string(archive_handle));
-    const auto code = text.find("too large") != std::string_view::npos ||
-                              text.find("Too many") != std::string_view::npos
-                          ? Code::kLimit
-                          : Code::kCorrupt;
+    const auto text = text_or_empty(archive_error_string(archive_handle));
+    const auto code =
+        text.find("too large") != std::string::npos || text.find("Too many") != std::string::npos
+            ? Code::kLimit
+            : Code::kCorrupt;
     return fail(code, "its tar stream is damaged: " + printable(text));
   }
 
