@@ -134,7 +134,7 @@ TEST_F(KernelImageTest, bzimage_is_loaded_at_its_preferred_address) {
   EXPECT_EQ(kernel->end.raw(), 0x120'0000u);
   EXPECT_EQ(kernel->initrd_end_max, 0x8000'0000u);
   EXPECT_EQ(kernel->command_line_max, 2047u);
-  EXPECT_EQ(kernel->header.pref_address, 0x100'0000u);
+  EXPECT_EQ(+kernel->header.pref_address, 0x100'0000u);
   EXPECT_EQ(byte_at(*memory, 0x100'0001), 5);
   EXPECT_EQ(byte_at(*memory, 0x100'0FFF), static_cast<std::uint8_t>(0xFFF * 5));
   EXPECT_EQ(byte_at(*memory, 0x100'1000), 0);

@@ -73,17 +73,17 @@ TEST(BootParams, tells_the_kernel_where_everything_is) {
   const InitrdPlacement initrd{.start = GuestPhysAddr(0x1'2345'6000), .size = 0x2'0000'0001};
   ASSERT_TRUE(write_boot_params(*memory, kernel, line, initrd));
   const boot_params params = zero_page(*memory);
-  EXPECT_EQ(params.hdr.header, 0x53726448u);
-  EXPECT_EQ(params.hdr.init_size, 0x20'0000u) << "the image's own header";
-  EXPECT_EQ(params.hdr.type_of_loader, 0xFF);
-  EXPECT_EQ(params.hdr.cmd_line_ptr, 0x2'0000u);
-  EXPECT_EQ(params.hdr.ramdisk_image, 0x2345'6000u);
-  EXPECT_EQ(params.ext_ramdisk_image, 1u);
-  EXPECT_EQ(params.hdr.ramdisk_size, 1u);
-  EXPECT_EQ(params.ext_ramdisk_size, 2u);
-  EXPECT_EQ(params.acpi_rsdp_addr, 0u);
-  EXPECT_EQ(params.sentinel, 0);
-  EXPECT_EQ(params.e820_entries, 3);
+  EXPECT_EQ(+params.hdr.header, 0x53726448u);
+  EXPECT_EQ(+params.hdr.init_size, 0x20'0000u) << "the image's own header";
+  EXPECT_EQ(+params.hdr.type_of_loader, 0xFF);
+  EXPECT_EQ(+params.hdr.cmd_line_ptr, 0x2'0000u);
+  EXPECT_EQ(+params.hdr.ramdisk_image, 0x2345'6000u);
+  EXPECT_EQ(+params.ext_ramdisk_image, 1u);
+  EXPECT_EQ(+params.hdr.ramdisk_size, 1u);
+  EXPECT_EQ(+params.ext_ramdisk_size, 2u);
+  EXPECT_EQ(+params.acpi_rsdp_addr, 0u);
+  EXPECT_EQ(+params.sentinel, 0);
+  EXPECT_EQ(+params.e820_entries, 3);
 }
 
 TEST(Initrd, parts_are_padded_and_lie_at_the_top_of_memory) {
@@ -225,7 +225,7 @@ TEST(LinuxBoot, places_everything_and_devices_come_first) {
                        .vcpus = 2};
   EXPECT_EQ(load_linux(*memory, boot)->raw(), 0x100'0200u);
   const boot_params params = zero_page(*memory);
-  EXPECT_EQ(params.hdr.ramdisk_size, 4u);
+  EXPECT_EQ(+params.hdr.ramdisk_size, 4u);
   EXPECT_EQ(guest_text(*memory, params.hdr.ramdisk_image, 4), "conf");
   const std::string expected =
       "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 quiet -- x";
@@ -239,8 +239,8 @@ TEST(LinuxBoot, without_an_initrd_none_is_announced) {
   const auto image = test::ElfImage().bytes();
   const SpanSource kernel(image);
   ASSERT_TRUE(load_linux(*memory, {.kernel = &kernel, .command_line = "quiet"}));
-  EXPECT_EQ(zero_page(*memory).hdr.ramdisk_image, 0u);
-  EXPECT_EQ(zero_page(*memory).hdr.ramdisk_size, 0u);
+  EXPECT_EQ(+zero_page(*memory).hdr.ramdisk_image, 0u);
+  EXPECT_EQ(+zero_page(*memory).hdr.ramdisk_size, 0u);
 }
 
 TEST(LinuxBoot, impossible_wishes_are_errors) {
