@@ -1,6 +1,8 @@
 // Resolving a reference to an image, and opening its layers.
 #include "oci/image_source.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -120,6 +122,13 @@ Error explain_missing(Error error, const BlobStore& store, std::string_view tran
                is_docker ? "use oci-archive:" : "use docker-archive:");
 }
 
+Status check_is_folder(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0 || S_ISDIR(info.st_mode)) return {};
+  return fail(Code::kInvalidArgument, "it is not a folder",
+              "use oci-archive: or docker-archive: for a tar file");
+}
+
 class CountedStream final : public ByteStream {
  public:
   CountedStream(ByteStreamPtr inner, ImageSource::ReadCounter counter)
@@ -162,6 +171,7 @@ Result<ImageSource> ImageSource::open(const ImageReference& reference, const Pla
   auto opened = [&]() -> Result<ImageSource> {
     switch (reference.transport) {
       case Transport::kOciLayout:
+        SM_TRY_STATUS(check_is_folder(reference.path));
         return from_layout(folder_store(reference.path), reference, wanted);
       case Transport::kOciArchive:
         return from_layout(SM_TRY(archive_store(reference.path)), reference, wanted);

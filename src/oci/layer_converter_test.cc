@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <deque>
 #include <set>
 
 #include "base/bytes.h"
@@ -15,6 +16,7 @@
 #include "oci/testing/squashfs_contents.h"
 #include "oci/testing/tar_builder.h"
 #include "oci/testing/temp_dir.h"
+#include "oci/testing/text_stream.h"
 
 namespace sm {
 namespace {
@@ -25,31 +27,17 @@ using testing::read_squashfs;
 using testing::SquashfsItem;
 using testing::TarBuilder;
 using testing::TempDir;
+using testing::TextStream;
 using ::testing::UnorderedElementsAre;
 
 using Contents = std::map<std::string, SquashfsItem>;
 using Position = LayerTree::Position;
 
-class TextStream final : public ByteStream {
- public:
-  explicit TextStream(std::string text) : text_(std::move(text)) {}
-  Result<std::size_t> read(std::span<std::byte> out) override {
-    const auto count = std::min(out.size(), text_.size() - at_);
-    std::memcpy(out.data(), text_.data() + at_, count);
-    at_ += count;
-    return count;
-  }
-
- private:
-  std::string text_;
-  std::size_t at_ = 0;
-};
-
 class LayerConverterTest : public ::testing::Test {
  protected:
   Result<ConvertResult> convert(const std::vector<std::string>& tars, const std::string& name,
                                 const ConvertOptions& options) {
-    std::vector<TextStream> streams(tars.begin(), tars.end());
+    std::deque<TextStream> streams(tars.begin(), tars.end());
     std::vector<LayerInput> inputs;
     for (std::size_t i = 0; i < streams.size(); ++i) {
       inputs.push_back({streams[i], "layer " + std::to_string(i)});
