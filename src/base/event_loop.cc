@@ -126,13 +126,14 @@ void EventLoop::turn(const Deadline* limit) {
   SM_CHECK(n >= 0 || errno == EINTR);
   for (int i = 0; i < n; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
-    if (event.data.u64 == kWakeToken) {
+    const std::uint64_t token = event.data.u64;  // epoll_event is packed: no reference into it
+    if (token == kWakeToken) {
       std::uint64_t count = 0;
       if (::read(wake_.get(), &count, sizeof(count)) < 0) SM_CHECK(errno == EAGAIN);
       continue;
     }
     // A callback earlier in this batch may have removed this watch.
-    const auto it = watches_.find(event.data.u64);
+    const auto it = watches_.find(token);
     if (it == watches_.end()) continue;
     const std::shared_ptr<Watch> keep_alive = it->second;
     keep_alive->callback(event.events);
