@@ -34,8 +34,7 @@ Status Machine::build(VmConfig config) {
 
 Status Machine::build_platform(std::optional<UniqueFd> console_sink) {
   if (console_sink) {
-    console_file_.emplace(console_, std::move(*console_sink));
-    console_.set_listener([this] { loop_->post([this] { console_file_->copy(); }); });
+    console_writer_.emplace(*loop_, console_, std::move(*console_sink));
   }
   uart_irq_ = SM_TRY(engine_->irq_line(addr_map::kUartGsi));
   uart_.emplace(*uart_irq_, console_);
@@ -150,20 +149,22 @@ void Machine::stop() {
   blk_thread_.join();
   if (vsock_) vsock_->stop();
   for (auto& transport : transports_) transport->stop();
-  console_.set_listener({});
-  if (console_file_) console_file_->copy();
+  console_writer_.reset();
 }
 
 void Machine::on_event(doorbell::Event event, std::uint32_t argument) {
   const std::uint64_t at_ns = monotonic_ns();
   if (event == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
-  const bool last = event == doorbell::Event::kWorkloadExit || event == doorbell::Event::kFatal;
-  // Whoever hears of the end finds the console's last words in the file.
-  if (last && console_file_) console_file_->copy();
-  callbacks_.on_event(event, argument, at_ns);
-  if (!last) return;
+  if (event != doorbell::Event::kWorkloadExit && event != doorbell::Event::kFatal) {
+    return callbacks_.on_event(event, argument, at_ns);
+  }
   hold_.hold();
-  end(event == doorbell::Event::kFatal ? VmEnd::kFatal : VmEnd::kWorkload, "");
+  // By way of the loop: whoever hears of the end finds the console's last words in the file.
+  loop_->post([=, this] {
+    if (console_writer_) console_writer_->flush();
+    callbacks_.on_event(event, argument, at_ns);
+    end(event == doorbell::Event::kFatal ? VmEnd::kFatal : VmEnd::kWorkload, "");
+  });
 }
 
 void Machine::accept_exec() {

@@ -15,8 +15,8 @@
 #include "vmm/bus/bus.h"
 #include "vmm/cpu/vcpu_hold.h"
 #include "vmm/cpu/vcpu_thread.h"
-#include "vmm/platform/console_file.h"
 #include "vmm/platform/console_log.h"
+#include "vmm/platform/console_writer.h"
 #include "vmm/platform/doorbell.h"
 #include "vmm/platform/i8042.h"
 #include "vmm/platform/uart16550.h"
@@ -62,7 +62,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   VcpuHold hold_;
 
   ConsoleLog console_;
-  std::optional<ConsoleFile> console_file_;
+  std::optional<ConsoleWriter> console_writer_;
   std::unique_ptr<IrqLine> uart_irq_;
   std::optional<Uart16550> uart_;
   std::optional<I8042> i8042_;

@@ -52,7 +52,7 @@ enum class VmEnd : std::uint8_t {
   kFault,       // the engine cannot go on
 };
 
-// Called on vCPU threads; must not block and must not call back into the Vm.
+// Called on the VM's own threads; must not block and must not call back into the Vm.
 struct VmCallbacks {
   std::function<void(doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns)> on_event;
   // Once. The machine makes no further progress; call stop() from another thread.
