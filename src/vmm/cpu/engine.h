@@ -33,7 +33,7 @@ struct ExitMmio {
   bool is_write;
   std::span<std::byte> data;  // 1..8 bytes
 };
-struct ExitHalt {};      // only engines without an in-kernel interrupt controller
+struct ExitHalt {};      // HLT, and nothing this engine knows of could ever wake it
 struct ExitKicked {};    // kick() or a signal
 struct ExitShutdown {};  // triple fault or a reset request of the CPU itself
 struct ExitFault {       // the engine cannot go on with this vCPU
@@ -51,11 +51,15 @@ class EngineVcpu {
   // never lost; several before a return may be merged. Any thread.
   virtual void kick() = 0;
   // Completes a port or MMIO exit that was returned by run() but not yet re-entered, so that
-  // state() is between two instructions. Thread: the vCPU's own.
+  // state() is between two instructions. kInternal when the instruction has further accesses for
+  // run() to deliver; kick() and then run() until ExitKicked does that and comes to the same point,
+  // since a kicked run() executes nothing beyond the instruction at hand. Thread: the vCPU's own.
   virtual Status finish_pending_exit() = 0;
 
-  // The architectural state. Only while no thread is inside run().
+  // The architectural state. Only while no thread is inside run() and no exit is pending.
   virtual Result<CpuState> state() const = 0;
+  // Parts that `state` leaves empty (xsave, lapic) take their reset value; zero apic_base and
+  // tsc_khz, a task register that is not present, and MSRs that are not listed stay as they are.
   virtual Status set_state(const CpuState& state) = 0;
 };
 

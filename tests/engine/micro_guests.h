@@ -1,0 +1,35 @@
+// The hand-made guests of micro_guests.S: position-independent machine code, each between two
+// labels.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#define SM_MICRO_GUEST(name)                                                   \
+  extern "C" const char guest_##name##_begin[];                                \
+  extern "C" const char guest_##name##_end[];                                  \
+  inline std::span<const std::byte> guest_##name() {                           \
+    return std::as_bytes(std::span(guest_##name##_begin, guest_##name##_end)); \
+  }
+
+SM_MICRO_GUEST(pio_out)
+SM_MICRO_GUEST(pio_in)
+SM_MICRO_GUEST(pio_string_out)
+SM_MICRO_GUEST(pio_string_in)
+SM_MICRO_GUEST(mmio_write)
+SM_MICRO_GUEST(mmio_read)
+SM_MICRO_GUEST(interrupt)
+SM_MICRO_GUEST(notify)
+SM_MICRO_GUEST(spin)
+SM_MICRO_GUEST(count)
+SM_MICRO_GUEST(triple_fault)
+SM_MICRO_GUEST(registers)
+SM_MICRO_GUEST(cpuid)
+SM_MICRO_GUEST(high_memory)
+SM_MICRO_GUEST(start_ap)
+SM_MICRO_GUEST(ap_real_mode)
+SM_MICRO_GUEST(halt)
+SM_MICRO_GUEST(out_then_spin)
+SM_MICRO_GUEST(fpu)
+
+#undef SM_MICRO_GUEST
