@@ -1,0 +1,267 @@
+"""End-to-end tests of `supermachine run`: real images, real guests. Started by tests/e2e/run."""
+
+import glob
+import hashlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+import unittest
+
+BIN = os.environ["SUPERMACHINE_BIN"]
+IMAGES = os.environ["SUPERMACHINE_IMAGES"]
+LIMIT = 180  # seconds; a guest may run on an emulated processor
+
+
+def image(tag):
+    return f"oci:{IMAGES}:{tag}"
+
+
+def run(*words, stdin=b"", env=None, options=()):
+    """Runs `supermachine run OPTIONS WORDS...` and returns the finished process."""
+    return subprocess.run([BIN, "run", *options, *words], input=stdin, capture_output=True, timeout=LIMIT, env=env)
+
+
+def busybox(*words, options=(), **more):
+    return run(image("busybox"), *words, options=options, **more)
+
+
+class Case(unittest.TestCase):
+    def assert_output(self, result, stdout, status=0):
+        self.assertEqual((result.stdout.decode(), result.returncode), (stdout, status), result.stderr.decode())
+
+
+class Streams(Case):
+    def test_output_and_errors_stay_apart(self):
+        r = busybox("sh", "-c", "echo out; echo err >&2")
+        self.assert_output(r, "out\n")
+        self.assertEqual(r.stderr, b"err\n")
+
+    def test_ten_megabytes_through_stdin_and_stdout(self):
+        data = os.urandom(10 << 20)
+        r = busybox("cat", options=["-i"], stdin=data)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(hashlib.sha256(r.stdout).hexdigest(), hashlib.sha256(data).hexdigest())
+
+    def test_without_i_stdin_is_empty(self):
+        self.assert_output(busybox("sh", "-c", "cat; echo done", stdin=b"ignored"), "done\n")
+
+    def test_output_of_a_background_child_does_not_hold_up_the_end(self):
+        self.assert_output(busybox("sh", "-c", "sleep 1000 & echo done"), "done\n")
+
+    def test_a_reader_that_leaves_ends_the_run(self):
+        p = subprocess.Popen([BIN, "run", image("busybox"), "yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(1000)
+        p.stdout.close()
+        p.stderr.close()
+        self.assertEqual(p.wait(LIMIT), 141)
+
+
+class ExitStatus(Case):
+    def test_the_command_decides(self):
+        for status in (0, 1, 42, 126, 127):
+            self.assertEqual(busybox("sh", "-c", f"exit {status}").returncode, status)
+
+    def test_a_signal_gives_128_plus_its_number(self):
+        self.assertEqual(busybox("sh", "-c", "kill -9 $$").returncode, 137)
+
+    def test_not_found_and_not_executable(self):
+        r = busybox("no-such-program")
+        self.assertEqual(r.returncode, 127)
+        self.assertIn(b"no-such-program", r.stderr)
+        self.assertEqual(busybox("/etc/passwd").returncode, 126)
+        self.assertEqual(busybox("/etc").returncode, 126)
+
+    def test_own_failures_are_125(self):
+        for words in (["oci:/nowhere:x"], ["nginx"], [], ["--no-such-flag", image("busybox")], ["-m", "1", image("busybox")]):
+            r = run(*words)
+            self.assertEqual(r.returncode, 125, (words, r))
+            self.assertTrue(r.stderr.startswith(b"supermachine: error: "), r.stderr)
+
+
+class Options(Case):
+    def test_environment(self):
+        env = dict(os.environ, FROM_HOST="host value")
+        r = busybox("sh", "-c", 'echo "$A|$FROM_HOST|$PATH|$Q"', env=env, options=["-e", "A=1=2", "-e", "FROM_HOST", "-e", 'Q=a"b\\c\nd'])
+        self.assert_output(r, '1=2|host value|/bin:/usr/bin|a"b\\c\nd\n')
+
+    def test_arguments_arrive_unchanged(self):
+        words = ["", " a b ", "x\ny", "*", "'\"\\"]
+        r = busybox("sh", "-c", 'for a in "$@"; do printf "[%s]" "$a"; done', "sh", *words)
+        self.assert_output(r, "".join(f"[{w}]" for w in words))
+
+    def test_workdir_user_hostname(self):
+        r = busybox("sh", "-c", "pwd; id -u; id -g; hostname", options=["-w", "/new/dir", "-u", "user", "-h", "my-host"])
+        self.assert_output(r, "/new/dir\n1000\n1000\nmy-host\n")
+
+    def test_users(self):
+        for user, expected in (("user", "1000:1000:1000 50"), ("1000", "1000:1000:1000 50"), ("4321", "4321:0:0"), ("0:50", "0:50:50"), ("user:staff", "1000:50:50")):
+            r = busybox("sh", "-c", 'echo $(id -u):$(id -g):$(id -G)', options=["-u", user])
+            self.assert_output(r, expected + "\n")
+        r = busybox("true", options=["-u", "nobody-here"])
+        self.assertEqual(r.returncode, 125, r)
+        self.assertIn(b"nobody-here", r.stderr)
+
+    def test_entrypoint(self):
+        self.assert_output(busybox("x", options=["--entrypoint", "/bin/echo"]), "x\n")
+
+    def test_memory_and_cpus(self):
+        r = busybox("sh", "-c", "nproc; grep MemTotal /proc/meminfo", options=["--cpus", "4", "-m", "1g"])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        cpus, memory = r.stdout.decode().splitlines()
+        self.assertEqual(cpus, "4")
+        self.assertGreater(int(memory.split()[1]), 900 << 10)
+
+    def test_name_is_exclusive_while_the_vm_runs(self):
+        first = subprocess.Popen([BIN, "run", "-i", "--name", "only-one", image("busybox"), "sh", "-c", "echo up; cat"],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self.assertEqual(first.stdout.readline(), b"up\n")
+            r = busybox("true", options=["--name", "only-one"])
+            self.assertEqual(r.returncode, 125)
+            self.assertIn(b"only-one", r.stderr)
+        finally:
+            first.communicate()
+        self.assertEqual(busybox("true", options=["--name", "only-one"]).returncode, 0)
+
+
+class Signals(Case):
+    def start(self, script):
+        p = subprocess.Popen([BIN, "run", image("busybox"), "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(p.stdout.readline(), b"ready\n")
+        return p
+
+    def test_a_signal_reaches_the_command(self):
+        p = self.start('trap "echo got; exit 7" TERM; echo ready; while :; do sleep 0.1; done')
+        p.send_signal(signal.SIGTERM)
+        out, err = p.communicate(timeout=LIMIT)
+        self.assertEqual((out, p.returncode), (b"got\n", 7), err)
+
+    def test_an_unhandled_interrupt_ends_it(self):
+        p = self.start("echo ready; exec sleep 1000")
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=LIMIT)
+        self.assertEqual(p.returncode, 130)
+
+    def test_three_interrupts_end_a_deaf_command(self):
+        p = self.start('trap "" INT TERM; echo ready; while :; do sleep 1; done')
+        for _ in range(3):
+            p.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # signals of one kind merge while they wait
+        p.communicate(timeout=LIMIT)
+        self.assertEqual(p.returncode, 130)
+
+
+class Terminal(Case):
+    def talk(self, script, answer=b""):
+        """Runs a script on a terminal of 33x99; types `answer` when the script has said 'go'."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execv(BIN, [BIN, "run", "-it", image("busybox"), "sh", "-c", script])
+        import fcntl, struct, termios
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+        out, deadline, typed = b"", time.monotonic() + LIMIT, False
+        while time.monotonic() < deadline:
+            if fd in select.select([fd], [], [], 1)[0]:
+                try:
+                    chunk = os.read(fd, 65536)
+                except OSError:
+                    break
+                if not chunk:
+                    break
+                out += chunk
+            if not typed and b"go" in out:
+                os.write(fd, answer)
+                typed = True
+        _, status = os.waitpid(pid, 0)
+        os.close(fd)
+        return out.decode(), os.waitstatus_to_exitcode(status)
+
+    def test_it_is_a_terminal_of_the_right_size(self):
+        out, status = self.talk("tty; stty size; exit 5")
+        self.assertRegex(out, r"/dev/pts/\d+\r\n33 99\r\n")
+        self.assertEqual(status, 5)
+
+    def test_typing_reaches_the_command_and_control_c_interrupts_it(self):
+        out, status = self.talk("echo go; read line; echo got $line; exit 3", b"hello\r")
+        self.assertIn("got hello", out)
+        self.assertEqual(status, 3)
+        out, status = self.talk("echo go; sleep 1000", b"\x03")
+        self.assertEqual(status, 130)
+
+
+class Images(Case):
+    def test_archives_run_like_the_layout(self):
+        for reference in (f"oci-archive:{IMAGES}/busybox.oci.tar", f"docker-archive:{IMAGES}/busybox.docker.tar"):
+            self.assert_output(run(reference, "echo", "x"), "x\n")
+
+    def test_thirty_layers(self):
+        script = """
+            cat /data/newest; ls /data/each | wc -l; ls /data/opaque | sort -n | tr '\\n' ' '; echo
+            ls -l /data/setuid | cut -c1-10; ls /data/names | wc -l; cat /data/names/grüße-日本 /data/names/link
+            stat -c %h /data/names/hard; test -e /data/each/6 || echo gone
+        """
+        r = run(image("layered"), "sh", "-c", script)
+        opaque = " ".join(str(n) for n in range(20, 31))
+        self.assert_output(r, f"30\n26\n{opaque} \n-rwsr-xr-x\n4\nok\n30\n1\ngone\n".replace("\n1\ngone", "\n2\ngone"))
+
+    def test_setuid_and_capabilities_work(self):
+        r = run(image("layered"), "/data/setuid", "id", "-u", options=["-u", "user"])
+        self.assert_output(r, "1000\n")  # busybox drops privileges for this applet, so look at the kernel's view
+        r = run(image("layered"), "/data/capable", "grep", "CapEff", "/proc/self/status", options=["-u", "user"])
+        self.assertEqual(int(r.stdout.split()[1], 16) & (1 << 13), 1 << 13, r)
+
+    def test_debian(self):
+        r = run(image("debian"), "sh", "-c", ". /etc/os-release; echo $VERSION_ID; getent hosts localhost; apt-get --version | head -1 | cut -d' ' -f1")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertTrue(r.stdout.startswith(b"12\n"), r.stdout)
+        self.assertIn(b"localhost", r.stdout)
+        self.assertTrue(r.stdout.endswith(b"apt\n"), r.stdout)
+
+    def test_python(self):
+        r = run(image("python"), "python3", "-c", "import os, sys; print(6 * 7, os.getcwd()); sys.exit(9)")
+        self.assert_output(r, "42 /\n", 9)
+
+    def test_the_disk_of_one_run_is_not_seen_by_the_next(self):
+        self.assert_output(busybox("sh", "-c", "echo x > /file; cat /file"), "x\n")
+        self.assertEqual(busybox("cat", "/file").returncode, 1)
+
+
+class Leftovers(Case):
+    def test_fifty_runs_leave_nothing_behind(self):
+        for n in range(50):
+            self.assert_output(busybox("echo", str(n)), f"{n}\n")
+        self.assert_nothing_left()
+
+    def test_a_killed_command_line_takes_the_vm_with_it(self):
+        p = subprocess.Popen([BIN, "run", image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE)
+        p.stdout.readline()
+        p.kill()
+        p.communicate()
+        self.assertEqual(busybox("true").returncode, 0)  # it also clears what the killed one left
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            workers = [p for p in glob.glob("/proc/[0-9]*/comm") if self.comm(p).startswith("supermachine-wo")]
+            if not workers:
+                break
+            time.sleep(0.1)
+        self.assertEqual(workers, [])
+        self.assertEqual(glob.glob("/tmp/supermachine-*/*"), [])
+
+    @staticmethod
+    def comm(path):
+        try:
+            with open(path) as f:
+                return f.read()
+        except OSError:
+            return ""
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
