@@ -73,14 +73,14 @@ bool GuestMemory::contains(GuestPhysAddr at, std::uint64_t length) const {
 Status GuestMemory::read(GuestPhysAddr at, std::span<std::byte> out) const {
   const std::byte* host = host_of(at, out.size());
   if (host == nullptr) return outside(at, out.size());
-  std::memcpy(out.data(), host, out.size());
+  if (!out.empty()) std::memcpy(out.data(), host, out.size());  // data() may be null when empty
   return {};
 }
 
 Status GuestMemory::write(GuestPhysAddr at, std::span<const std::byte> in) {
   std::byte* host = host_of(at, in.size());
   if (host == nullptr) return outside(at, in.size());
-  std::memcpy(host, in.data(), in.size());
+  if (!in.empty()) std::memcpy(host, in.data(), in.size());
   return {};
 }
 
