@@ -45,9 +45,9 @@ inline tl::unexpected<Error> fail_errno(std::string_view what, int errno_value) 
 #define SM_JOIN2_(a, b) a##b
 #define SM_JOIN_(a, b) SM_JOIN2_(a, b)
 #define SM_UNIQUE_(name) SM_JOIN_(name, __COUNTER__)
-#define SM_TRY_NAMED_(name, expr, suffix)                              \
-  (__extension__({                                                     \
-    auto name = (expr);                                                \
-    if (!name) return ::sm::fail(std::move(name).error() suffix);      \
-    *std::move(name);                                                  \
+#define SM_TRY_NAMED_(name, expr, suffix)                         \
+  (__extension__({                                                \
+    auto name = (expr);                                           \
+    if (!name) return ::sm::fail(std::move(name).error() suffix); \
+    *std::move(name);                                             \
   }))

@@ -17,7 +17,8 @@ static_assert(!GuestPhysAddr(2).offset_from(GuestPhysAddr(5)));
 static_assert(GuestPhysAddr(0x2000).is_aligned(0x1000) && !GuestPhysAddr(0x2001).is_aligned(2));
 
 TEST(GuestMemory, refuses_sizes_that_cannot_be_laid_out) {
-  for (const std::uint64_t bytes : {std::uint64_t{0}, kMiB - 4096, kMiB + 1, ~std::uint64_t{4095}}) {
+  for (const std::uint64_t bytes :
+       {std::uint64_t{0}, kMiB - 4096, kMiB + 1, ~std::uint64_t{4095}}) {
     EXPECT_EQ(GuestMemory::create(bytes).error().code(), Code::kInvalidArgument) << bytes;
   }
 }
