@@ -28,8 +28,8 @@ UniqueFd open_inside(int root, const char* path, std::uint64_t flags) {
 }
 
 // Content of a regular file: empty when there is none, nothing when it is too large to touch.
-std::optional<std::string> read_small(int folder, const char* name) {
-  const UniqueFd fd = open_inside(folder, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+std::optional<std::string> read_small(int root, const char* path) {
+  const UniqueFd fd = open_inside(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   struct stat st {};
   if (!fd.valid() || ::fstat(fd.get(), &st) < 0 || !S_ISREG(st.st_mode)) return std::string();
   const auto size = static_cast<std::size_t>(st.st_size);
@@ -125,7 +125,7 @@ Status write_runtime_files(int root, const BootConfig& config) {
   SM_TRY_STATUS(make_folder(root, "tmp", 01777));
   const UniqueFd etc = open_inside(root, "etc", O_PATH | O_DIRECTORY);
   if (!etc.valid()) return fail_errno("the image's /etc is not a folder", errno);
-  if (const auto hosts = read_small(etc.get(), "hosts")) {
+  if (const auto hosts = read_small(root, "etc/hosts")) {
     SM_TRY_STATUS(replace_file(etc.get(), "hosts", complete_hosts(*hosts, config)));
   }
   SM_TRY_STATUS(replace_file(etc.get(), "hostname", config.hostname + "\n"));
