@@ -1,0 +1,21 @@
+// The choice of a CPU engine, with the reason in one line.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "vmm/cpu/engine.h"
+
+namespace sm {
+
+struct EngineChoice {
+  std::string name;              // "kvm"
+  std::string reason;            // why, for people
+  std::unique_ptr<EngineVm> vm;  // an empty machine
+};
+
+// `wanted`: "auto" takes KVM only where it runs guest kernels natively; "kvm" takes it as it is.
+Result<EngineChoice> select_engine(const std::string& wanted);
+
+}  // namespace sm
