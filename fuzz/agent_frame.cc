@@ -1,0 +1,245 @@
+// Fuzzes the agent protocol: the frame parser, all decoders, and the agent's connections with their
+// sessions. Nothing is executed: the code behind fork is replaced by small stand-ins below.
+#include <fuzzer/FuzzedDataProvider.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/child.h"
+#include "agent/child_status.h"
+#include "agent/server.h"
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/event_loop.h"
+#include "proto/agent.h"
+
+namespace sm::guest {
+
+// Stand-ins for the children. The first word of the request chooses what they do.
+void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
+  take_descriptors(descriptors);
+  ::setsid();
+  if (plan.wait_for_release) {
+    report_prepared();
+    char byte = 0;
+    if (::read(kChildStatusFd, &byte, 1) <= 0) ::_exit(1);
+  }
+  if (plan.argv[0] == "fail") fail_child(agent::ErrorKind::kExecNotFound, ENOENT, "fail");
+  ::close(kChildStatusFd);
+  char buffer[4096] = {};
+  if (plan.argv[0] == "write") {
+    for (int i = 0; i < 100 && ::write(1 + i % 2, buffer, sizeof(buffer)) > 0; ++i) {
+    }
+  }
+  if (plan.argv[0] == "copy") {
+    for (ssize_t n = 1; n > 0;) {
+      n = ::read(0, buffer, sizeof(buffer));
+      if (n > 0 && ::write(1, buffer, static_cast<std::size_t>(n)) < 0) break;
+    }
+  }
+  ::_exit(static_cast<int>(plan.argv.size()));
+}
+
+void run_read_child(const std::string& path, const ChildDescriptors& descriptors) {
+  take_descriptors(descriptors);
+  if (path.size() % 2 == 0) fail_child(agent::ErrorKind::kFile, ENOENT, path);
+  report_size(path.size());
+  ::_exit(::write(1, path.data(), path.size()) < 0 ? 1 : 0);
+}
+
+void run_write_child(const agent::FileRequest&, const ChildDescriptors& descriptors) {
+  take_descriptors(descriptors);
+  char buffer[4096];
+  while (::read(0, buffer, sizeof(buffer)) > 0) {
+  }
+  ::_exit(0);
+}
+
+namespace {
+
+using agent::Stream;
+
+void decode_everything(std::span<const std::byte> bytes) {
+  static_cast<void>(agent::decode_hello(bytes));
+  static_cast<void>(agent::decode_file(bytes));
+  static_cast<void>(agent::decode_u32(bytes));
+  static_cast<void>(agent::decode_resize(bytes));
+  static_cast<void>(agent::decode_started(bytes));
+  static_cast<void>(agent::decode_exit(bytes));
+  static_cast<void>(decode_settings(bytes));
+  if (const auto error = agent::decode_error(bytes)) {
+    SM_CHECK(agent::encode_error(*error).size() <= agent::kHeaderSize + 16 + 4096);
+  }
+  // What was decoded encodes to what decodes to the same again.
+  if (const auto exec = agent::decode_exec(bytes)) {
+    const auto frame = agent::encode_exec(*exec);
+    const auto again = agent::decode_exec(std::span(frame).subspan(agent::kHeaderSize));
+    SM_CHECK(again && again->argv == exec->argv && again->env == exec->env);
+    SM_CHECK(again->cwd == exec->cwd && again->user == exec->user && again->main == exec->main);
+  }
+}
+
+void parse_in_pieces(FuzzedDataProvider& input) {
+  agent::FrameParser parser;
+  std::size_t fed = 0, taken = 0;
+  while (input.remaining_bytes() > 0) {
+    const auto piece =
+        input.ConsumeBytes<std::uint8_t>(input.ConsumeIntegralInRange<std::size_t>(1, 1000));
+    parser.feed(std::as_bytes(std::span(piece)));
+    fed += piece.size();
+    for (;;) {
+      auto frame = parser.next();
+      if (!frame) return;
+      if (!*frame) break;
+      taken += agent::kHeaderSize + (*frame)->payload.size();
+      SM_CHECK(taken <= fed);
+      decode_everything((*frame)->payload);
+    }
+  }
+  SM_CHECK(parser.take_rest().size() == fed - taken);
+}
+
+// A host that talks to a server of its own in the same thread.
+class Machine {
+ public:
+  explicit Machine(FuzzedDataProvider& input) : input_(input), loop_(*EventLoop::create()) {
+    auto ends = *make_link();
+    init_ = std::move(ends.init);
+    ServerOptions options;
+    options.max_connections = 4;
+    options.request_timeout = options.close_timeout = options.connect_timeout =
+        input.ConsumeBool() ? Duration{1} : Duration{std::chrono::seconds(60)};
+    server_ = std::make_unique<Server>(*loop_, std::move(ends.agent), std::move(options));
+  }
+  ~Machine() {
+    hosts_.clear();
+    for (int i = 0; i < 4; ++i) turn();
+  }
+
+  void run() {
+    for (int steps = 0; steps < 200 && input_.remaining_bytes() != 0; ++steps) {
+      step(input_.ConsumeIntegralInRange<int>(0, 15));
+      SM_CHECK(server_->connections() <= 4 + 1);
+      drain_link();
+    }
+  }
+
+ private:
+  void turn() { loop_->run_once(Deadline::after(std::chrono::milliseconds(1))); }
+
+  void drain_link() {
+    for (;;) {
+      const auto message = receive_link(init_.get());
+      SM_CHECK(message.has_value());
+      if (!*message) return;
+      SM_CHECK((*message)->type == LinkType::kWorkloadStart ||
+               ((*message)->type == LinkType::kWorkloadExit && (*message)->value <= 255));
+    }
+  }
+  void connect() {
+    int fds[2];
+    SM_CHECK(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
+    hosts_.emplace_back(fds[0]);
+    if (hosts_.size() > 6) hosts_.erase(hosts_.begin());
+    server_->adopt(UniqueFd(fds[1]));
+    if (input_.ConsumeIntegralInRange<int>(0, 7) != 0) send(agent::encode_hello({}));
+  }
+  void send(std::span<const std::byte> bytes) {
+    if (hosts_.empty()) return;
+    // Mostly the newest connection, which is the one in the middle of something.
+    const bool newest = input_.ConsumeIntegralInRange<int>(0, 3) != 0;
+    const auto at = newest ? hosts_.size() - 1
+                           : input_.ConsumeIntegralInRange<std::size_t>(0, hosts_.size() - 1);
+    if (::send(hosts_[at].get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) return;
+  }
+  void send_exec() {
+    agent::ExecRequest request;
+    request.argv = {input_.PickValueInArray<std::string>({"fail", "write", "copy", "end"})};
+    request.main = input_.ConsumeIntegralInRange<int>(0, 3) == 0;
+    request.tty = input_.ConsumeIntegralInRange<int>(0, 7) == 0;
+    request.keep_stdin = input_.ConsumeBool();
+    request.timeout_ms = input_.ConsumeIntegralInRange<std::uint64_t>(0, 3);
+    send(agent::encode_exec(request));
+  }
+  void send_file() {
+    const auto type =
+        input_.ConsumeBool() ? agent::FrameType::kReadFile : agent::FrameType::kWriteFile;
+    send(agent::encode_file(type, {.path = "/" + input_.ConsumeRandomLengthString(8),
+                                   .size = input_.ConsumeIntegralInRange<std::uint64_t>(0, 9)}));
+  }
+  Stream stream() { return static_cast<Stream>(input_.ConsumeIntegralInRange<int>(0, 3)); }
+
+  void step(int what) {
+    switch (what) {
+      case 0:
+      case 1:
+        return connect();
+      case 2:
+      case 3:
+        return send_exec();
+      case 4:
+        return send_file();
+      case 5:
+        return send(agent::encode_forward(input_.ConsumeIntegralInRange<std::uint32_t>(0, 1)));
+      case 6:
+        return send(agent::encode_data(
+            stream(),
+            std::vector<std::byte>(input_.ConsumeIntegralInRange<std::size_t>(0, 70000))));
+      case 7:
+        return send(agent::encode_window(stream(), input_.ConsumeIntegral<std::uint32_t>()));
+      case 8:
+        return send(agent::encode_signal(input_.ConsumeIntegralInRange<std::uint32_t>(0, 66)));
+      case 9:
+        return send(agent::encode_resize({input_.ConsumeIntegral<std::uint16_t>(), 80}));
+      case 10: {
+        const auto bytes = input_.ConsumeBytes<std::uint8_t>(20);
+        return send(std::as_bytes(std::span(bytes)));
+      }
+      case 11:
+        if (!hosts_.empty()) hosts_.pop_back();
+        return;
+      case 12: {
+        char buffer[65536];
+        if (!hosts_.empty() && ::recv(hosts_.back().get(), buffer, sizeof(buffer), 0) < 0) return;
+        return;
+      }
+      case 13: {
+        const auto type = input_.ConsumeBool() ? LinkType::kRelease : LinkType::kSignal;
+        return static_cast<void>(send_link(init_.get(), {type, SIGTERM}));
+      }
+      default:
+        return turn();
+    }
+  }
+
+  FuzzedDataProvider& input_;
+  std::unique_ptr<EventLoop> loop_;
+  UniqueFd init_;
+  std::unique_ptr<Server> server_;
+  std::vector<UniqueFd> hosts_;
+};
+
+}  // namespace
+}  // namespace sm::guest
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const bool prepared = [] {
+    // As the agent's main does: a closed peer is an error value, not a signal.
+    ::signal(SIGPIPE, SIG_IGN);
+    return true;
+  }();
+  static_cast<void>(prepared);
+  FuzzedDataProvider input(data, size);
+  if (input.ConsumeIntegralInRange<int>(0, 15) != 0) {
+    sm::guest::parse_in_pieces(input);
+  } else {
+    sm::guest::Machine(input).run();
+  }
+  return 0;
+}
