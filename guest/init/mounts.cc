@@ -43,12 +43,6 @@ Status link_device(const char* target, const char* path) {
   return {};
 }
 
-// The modes that udev gives these on every distribution: the drivers check for themselves what a
-// caller may do.
-void open_common_devices() {
-  for (const char* path : {"/dev/fuse", "/dev/net/tun"}) ::chmod(path, 0666);
-}
-
 constexpr unsigned long kSafe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 }  // namespace
@@ -72,7 +66,6 @@ Status mount_device_views(const BootConfig& config) {
   SM_TRY_STATUS(link_device("/proc/self/fd/1", "/dev/stdout"));
   SM_TRY_STATUS(link_device("/proc/self/fd/2", "/dev/stderr"));
   SM_TRY_STATUS(link_device("/proc/kcore", "/dev/core"));
-  open_common_devices();
   return {};
 }
 
