@@ -140,11 +140,7 @@ std::span<const std::uint16_t> VsockDevice::queue_max_sizes() const { return kQu
 
 void VsockDevice::read_config(std::uint32_t offset, std::span<std::byte> out) const {
   const virtio_vsock_config config{.guest_cid = static_cast<std::uint64_t>(guest_)};
-  const auto bytes = std::as_bytes(std::span(&config, 1));
-  std::fill(out.begin(), out.end(), std::byte{0});
-  if (offset >= bytes.size()) return;
-  const std::size_t n = std::min(out.size(), bytes.size() - offset);
-  std::copy_n(bytes.begin() + offset, n, out.begin());
+  copy_config(std::as_bytes(std::span(&config, 1)), offset, out);
 }
 
 void VsockDevice::write_config(std::uint32_t, std::span<const std::byte>) {}

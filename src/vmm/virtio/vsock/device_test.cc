@@ -10,36 +10,13 @@ namespace {
 
 using test::GuestFake;
 using test::GuestStream;
+using test::kAgent;
+using test::kEnvServer;
+using test::open_to_guest;
+using test::Opened;
 using test::read_host;
 using test::socket_pair;
 using test::write_host;
-
-constexpr VsockPort kAgent{1028};
-constexpr VsockPort kEnvServer{1026};
-
-// A connection the host has opened to the guest, with both ends.
-struct Opened {
-  UniqueFd host;
-  VsockKey key;
-  GuestStream* guest = nullptr;
-};
-
-Opened open_to_guest(GuestFake& guest) {
-  guest.listening.insert(kAgent);
-  std::set<std::uint32_t> before;
-  for (const auto& [ports, stream] : guest.streams) before.insert(ports.second);
-  auto [ours, theirs] = socket_pair();
-  std::optional<Status> result;
-  EXPECT_TRUE(guest.device().connect_guest(kAgent, std::move(theirs),
-                                           [&](Status s) { result = std::move(s); }));
-  EXPECT_TRUE(guest.run_until([&] { return result.has_value(); }));
-  EXPECT_TRUE(result && result->has_value());
-  for (auto& [ports, stream] : guest.streams) {
-    if (!before.contains(ports.second)) return {std::move(ours), stream.key, &stream};
-  }
-  ADD_FAILURE() << "no stream in the guest";
-  return {};
-}
 
 TEST(VsockDevice, config_space_holds_the_guest_cid) {
   GuestFake guest;
@@ -87,10 +64,11 @@ TEST(VsockDevice, guest_connects_to_a_host_listener) {
   GuestFake guest;
   auto [ours, theirs] = socket_pair();
   std::optional<VsockPort> asked;
-  guest.device().set_guest_listener(kEnvServer, [&](VsockPort port) -> Result<UniqueFd> {
-    asked = port;
-    return std::move(theirs);
-  });
+  guest.device().set_guest_listener(
+      kEnvServer, [&, serve = test::serve_once(std::move(theirs))](VsockPort port) {
+        asked = port;
+        return serve(port);
+      });
   GuestStream& s = guest.connect(VsockPort{5000}, kEnvServer);
   ASSERT_TRUE(guest.run_until([&] { return s.connected; }));
   EXPECT_EQ(asked, VsockPort{5000});

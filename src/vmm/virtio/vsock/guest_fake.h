@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -50,62 +50,27 @@ struct GuestStream {
   std::uint32_t credit() const { return host_buffer - (sent - host_forwarded); }
 };
 
-class GuestFake {
+class GuestStack {
  public:
   static constexpr std::uint16_t kQueueSize = 64;
 
-  explicit GuestFake(const VsockLimits& limits = {}, bool event_idx = true)
-      : memory_(must(GuestMemory::create(16u << 20))),
-        arena_(*memory_),
-        event_idx_(event_idx),
-        loop_(must(EventLoop::create())),
-        log_(Log::none()),
-        device_(must(VsockDevice::create(*loop_, log_, VsockCid{kGuestCid}, limits))) {
-    device_->attach(interrupt, lock_);
-    for (int i = 0; i < 3; ++i) rings_.push_back(std::make_unique<RingFake>(arena_, kQueueSize));
-    for (int i = 0; i < kQueueSize; ++i) tx_free_.push_back(arena_.take(kTxBytes));
-    activate();
-  }
-  ~GuestFake() {
-    device_->stop();
-    const auto lock = std::lock_guard(lock_);
-    device_->reset();
+  GuestStack(GuestArena& arena, RingFake& rx, RingFake& tx,
+             std::function<Status(std::uint32_t queue)> kick)
+      : arena_(&arena), rx_(&rx), tx_(&tx), kick_(std::move(kick)) {
+    for (int i = 0; i < kQueueSize; ++i) tx_free_.push_back(arena_->take(kTxBytes));
   }
 
-  VsockDevice& device() { return *device_; }
-  EventLoop& loop() { return *loop_; }
-  GuestMemory& memory() { return *memory_; }
-  GuestArena& arena() { return arena_; }
-  RingFake& rx() { return *rings_[0]; }
-  RingFake& tx() { return *rings_[1]; }
-  RingFake& events() { return *rings_[2]; }
-  InterruptFake interrupt;
-
-  void activate() {
-    const std::lock_guard lock(lock_);
-    for (auto& ring : rings_) ring->clear();
+  GuestMemory& memory() { return arena_->memory(); }
+  RingFake& rx() { return *rx_; }
+  RingFake& tx() { return *tx_; }
+  // Tells the device about new buffers in a queue.
+  Status kick(std::uint32_t queue) { return kick_(queue); }
+  // The rings start again from nothing.
+  void forget_buffers() {
+    for (const auto& [id, at] : tx_used_) tx_free_.push_back(at);
+    for (const auto& [id, at] : rx_buffers_) rx_free_.push_back(at);
     tx_used_.clear();
-    VirtioActivation activation;
-    const auto sizes = device_->queue_max_sizes();
-    for (std::size_t i = 0; i < 3; ++i) {
-      auto config = rings_[i]->config(event_idx_);
-      activation.queues.push_back(
-          must(Queue::create(*memory_, config, std::max(sizes[i], kQueueSize))));
-    }
-    must(device_->activate(std::move(activation)));
-  }
-  void reset_device() {
-    const std::lock_guard lock(lock_);
-    device_->reset();
-  }
-  // Kicks one queue and lets the device work until it has nothing more to do.
-  Status kick(std::uint32_t queue) {
-    const std::lock_guard lock(lock_);
-    for (int i = 0; i < 10'000; ++i) {
-      if (!SM_TRY(device_->process_queue(queue))) return {};
-    }
-    ADD_FAILURE() << "queue " << queue << " is never done";
-    return {};
+    rx_buffers_.clear();
   }
 
   // --- raw packets ---
@@ -131,9 +96,9 @@ class GuestFake {
     SM_CHECK(can_send() && payload.size() + sizeof(h) <= kTxBytes);
     const GuestPhysAddr at = tx_free_.back();
     tx_free_.pop_back();
-    must(memory_->write_object(at, h));
+    must(memory().write_object(at, h));
     const GuestPhysAddr body(at.raw() + sizeof(h));
-    must(memory_->write(body, as_byte_span(payload)));
+    must(memory().write(body, as_byte_span(payload)));
     const auto size = static_cast<std::uint32_t>(payload.size());
     const auto head = static_cast<std::uint32_t>(sizeof(h));
     if (split && size != 0) {
@@ -157,7 +122,7 @@ class GuestFake {
   void fill_rx() {
     while (rx_buffers_.size() < rx_limit && rx().free_descriptors() != 0) {
       const auto d = rx().take_descriptors(1);
-      if (rx_free_.empty()) rx_free_.push_back(arena_.take(kRxBytes));
+      if (rx_free_.empty()) rx_free_.push_back(arena_->take(kRxBytes));
       const GuestPhysAddr at = rx_free_.back();
       rx_free_.pop_back();
       rx().set_descriptor(d[0], {at.raw(), rx_bytes, ring::kWrite, 0});
@@ -165,6 +130,7 @@ class GuestFake {
       rx().offer(d[0]);
     }
   }
+  std::size_t rx_offered() const { return rx_buffers_.size(); }
   std::size_t rx_limit = kQueueSize;  // buffers offered at a time
   std::uint32_t rx_bytes = 4096;      // size of each, header included; at most kRxBytes
 
@@ -177,10 +143,10 @@ class GuestFake {
       rx_buffers_.erase(id);
       rx_free_.push_back(at);
       if (used->length == 0) continue;
-      GuestPacket packet{must(memory_->read_object<virtio_vsock_hdr>(at)), {}};
+      GuestPacket packet{must(memory().read_object<virtio_vsock_hdr>(at)), {}};
       EXPECT_EQ(used->length, sizeof(virtio_vsock_hdr) + packet.header.len);
       packet.payload.resize(packet.header.len);
-      must(memory_->read(GuestPhysAddr(at.raw() + sizeof(virtio_vsock_hdr)),
+      must(memory().read(GuestPhysAddr(at.raw() + sizeof(virtio_vsock_hdr)),
                          std::as_writable_bytes(std::span(packet.payload))));
       packets.push_back(std::move(packet));
     }
@@ -249,25 +215,6 @@ class GuestFake {
     fill_rx();
     EXPECT_TRUE(kick(0));
   }
-  // One round of both sides.
-  void step(int wait_ms = 0) {
-    run_guest();
-    loop_->run_once(Deadline::after(std::chrono::milliseconds(wait_ms)));
-  }
-  // Rounds of both sides until done; false when that takes more than ten seconds.
-  template <class F>
-  bool run_until(F&& done) {
-    const Deadline deadline = Deadline::after(std::chrono::seconds(10));
-    for (int round = 0; !done(); ++round) {
-      if (deadline.passed()) return false;
-      step(round < 100 ? 0 : 1);
-    }
-    return true;
-  }
-  // Rounds of both sides until nothing moves any more.
-  void settle(int rounds = 12) {
-    for (int i = 0; i < rounds; ++i) step();
-  }
 
  private:
   static constexpr std::uint32_t kTxBytes = 64u * 1024 + 64;
@@ -292,7 +239,7 @@ class GuestFake {
     EXPECT_EQ(packet.header.src_cid, 2u);
     EXPECT_EQ(packet.header.dst_cid, kGuestCid);
     GuestStream* s = find(key);
-    if (s == nullptr) return handle_stray(key, packet);
+    if (s == nullptr || packet.header.type != kVsockStream) return handle_stray(key, packet);
     s->host_buffer = packet.header.buf_alloc;
     s->host_forwarded = packet.header.fwd_cnt;
     if (packet.is(VsockOp::kResponse)) s->connected = true;
@@ -322,18 +269,95 @@ class GuestFake {
     strays.push_back(std::move(packet));
   }
 
-  std::unique_ptr<GuestMemory> memory_;
-  GuestArena arena_;
+  GuestArena* arena_;
+  RingFake* rx_;
+  RingFake* tx_;
+  std::function<Status(std::uint32_t)> kick_;
+  std::vector<GuestPhysAddr> tx_free_;
+  std::map<std::uint16_t, GuestPhysAddr> tx_used_;
+  std::vector<GuestPhysAddr> rx_free_;
+  std::map<std::uint16_t, GuestPhysAddr> rx_buffers_;
+};
+
+// What GuestFake is made of; a base, so that it is there before the stack.
+struct GuestFakeParts {
+  std::unique_ptr<GuestMemory> ram_ = must(GuestMemory::create(16u << 20));
+  GuestArena space_{*ram_};
+  RingFake queues_[3] = {{space_, GuestStack::kQueueSize},
+                         {space_, GuestStack::kQueueSize},
+                         {space_, GuestStack::kQueueSize}};
+};
+
+class GuestFake : private GuestFakeParts, public GuestStack {
+ public:
+  explicit GuestFake(const VsockLimits& limits = {}, bool event_idx = true)
+      : GuestStack(space_, queues_[0], queues_[1], [this](std::uint32_t q) { return work(q); }),
+        event_idx_(event_idx),
+        loop_(must(EventLoop::create())),
+        log_(Log::none()),
+        device_(must(VsockDevice::create(*loop_, log_, VsockCid{kGuestCid}, limits))) {
+    device_->attach(interrupt, lock_);
+    activate();
+  }
+  ~GuestFake() { destroy_device(); }
+
+  VsockDevice& device() { return *device_; }
+  EventLoop& loop() { return *loop_; }
+  RingFake& events() { return queues_[2]; }
+  InterruptFake interrupt;
+
+  void activate() {
+    const std::lock_guard lock(lock_);
+    for (auto& ring : queues_) ring.clear();
+    forget_buffers();
+    VirtioActivation activation;
+    for (auto& ring : queues_) {
+      activation.queues.push_back(must(Queue::create(*ram_, ring.config(event_idx_), 256)));
+    }
+    must(device_->activate(std::move(activation)));
+  }
+  void reset_device() {
+    const std::lock_guard lock(lock_);
+    device_->reset();
+  }
+  void destroy_device() { device_.reset(); }
+
+  // One round of both sides.
+  void step(int wait_ms = 0) {
+    run_guest();
+    loop_->run_once(Deadline::after(std::chrono::milliseconds(wait_ms)));
+  }
+  // Rounds of both sides until done; false when that takes more than ten seconds.
+  template <class F>
+  bool run_until(F&& done) {
+    const Deadline deadline = Deadline::after(std::chrono::seconds(10));
+    for (int round = 0; !done(); ++round) {
+      if (deadline.passed()) return false;
+      step(round < 100 ? 0 : 1);
+    }
+    return true;
+  }
+  // Rounds of both sides until nothing moves any more.
+  void settle(int rounds = 12) {
+    for (int i = 0; i < rounds; ++i) step();
+  }
+
+ private:
+  // Lets the device work on a queue until it has nothing more to do.
+  Status work(std::uint32_t queue) {
+    const std::lock_guard lock(lock_);
+    for (int i = 0; i < 10'000; ++i) {
+      if (!SM_TRY(device_->process_queue(queue))) return {};
+    }
+    ADD_FAILURE() << "queue " << queue << " is never done";
+    return {};
+  }
+
   bool event_idx_;
   std::unique_ptr<EventLoop> loop_;
   Log log_;
   std::mutex lock_;
   std::unique_ptr<VsockDevice> device_;
-  std::vector<std::unique_ptr<RingFake>> rings_;
-  std::vector<GuestPhysAddr> tx_free_;
-  std::map<std::uint16_t, GuestPhysAddr> tx_used_;
-  std::vector<GuestPhysAddr> rx_free_;
-  std::map<std::uint16_t, GuestPhysAddr> rx_buffers_;
 };
 
 // A connected pair of unix stream sockets, both non-blocking.
@@ -341,6 +365,13 @@ inline std::pair<UniqueFd, UniqueFd> socket_pair() {
   int fds[2];
   SM_CHECK(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
   return {UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// A handler that gives away its socket.
+inline VsockGuestHandler serve_once(UniqueFd fd) {
+  return [fd = std::make_shared<UniqueFd>(std::move(fd))](VsockPort) -> Result<UniqueFd> {
+    return std::move(*fd);
+  };
 }
 
 // What a read of the host program finds.
@@ -367,6 +398,64 @@ inline HostRead read_host(const UniqueFd& fd) {
 inline std::size_t write_host(const UniqueFd& fd, std::string_view bytes) {
   const ssize_t n = ::send(fd.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   return n < 0 ? 0 : static_cast<std::size_t>(n);
+}
+
+inline constexpr VsockPort kAgent{1028};
+inline constexpr VsockPort kEnvServer{1026};
+
+// A connection with its ends on both sides.
+struct Opened {
+  UniqueFd host;
+  GuestStream* guest = nullptr;
+};
+
+// The host opens one.
+inline Opened open_to_guest(GuestFake& guest) {
+  guest.listening.insert(kAgent);
+  std::set<std::uint32_t> before;
+  for (const auto& [ports, stream] : guest.streams) before.insert(ports.second);
+  auto [ours, theirs] = socket_pair();
+  std::optional<Status> result;
+  EXPECT_TRUE(guest.device().connect_guest(kAgent, std::move(theirs),
+                                           [&](Status s) { result = std::move(s); }));
+  EXPECT_TRUE(guest.run_until([&] { return result.has_value(); }));
+  EXPECT_TRUE(result && result->has_value());
+  for (auto& [ports, stream] : guest.streams) {
+    if (!before.contains(ports.second)) return {std::move(ours), &stream};
+  }
+  ADD_FAILURE() << "no stream in the guest";
+  return {};
+}
+
+// Lets the host send until the guest has no receive buffer left, and offers no more.
+inline void use_up_rx(GuestFake& guest, const Opened& c) {
+  guest.rx_limit = 0;
+  EXPECT_TRUE(guest.run_until([&] {
+    if (guest.rx_offered() != 0) (void)::send(c.host.get(), "u", 1, MSG_NOSIGNAL);
+    return guest.rx_offered() == 0;
+  }));
+  guest.settle();
+}
+
+// The guest opens one.
+inline Opened open_from_guest(GuestFake& guest, VsockPort guest_port = VsockPort{5000}) {
+  auto [ours, theirs] = socket_pair();
+  guest.device().set_guest_listener(kEnvServer, serve_once(std::move(theirs)));
+  GuestStream& stream = guest.connect(guest_port, kEnvServer);
+  EXPECT_TRUE(guest.run_until([&] { return stream.connected; }));
+  guest.device().set_guest_listener(kEnvServer, {});
+  return {std::move(ours), &stream};
+}
+
+// Bytes that repeat only after 2^32: any loss, doubling or exchange shows.
+inline std::string pattern(std::size_t n, std::uint32_t seed = 1) {
+  std::string out(n, '\0');
+  std::uint32_t x = seed;
+  for (char& c : out) {
+    x = x * 1664525u + 1013904223u;
+    c = static_cast<char>(x >> 24);
+  }
+  return out;
 }
 
 }  // namespace sm::test
