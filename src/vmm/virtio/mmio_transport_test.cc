@@ -238,8 +238,10 @@ TEST_F(MmioTransportTest, reset_is_finished_when_the_write_returns) {
   start();
   const int before = device_.resets;
   driver_.kick(0);
+  device_.interrupt->used_buffers();
   driver_.reset();
   EXPECT_EQ(device_.resets, before + 1);
+  EXPECT_EQ(driver_.interrupt_status(), 0u);
   settle();
   EXPECT_TRUE(device_.processed.empty());
 }

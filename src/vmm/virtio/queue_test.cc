@@ -263,6 +263,34 @@ TEST_F(QueueTest, pop_loop_of_zero_length_descriptors_fails) {
   EXPECT_EQ(error_of({0, 0, ring::kNext, 0}), "descriptor chain longer than 16");
 }
 
+TEST_F(QueueTest, pop_direct_and_indirect_descriptors_are_limited_together) {
+  for (const std::uint16_t in_table : std::initializer_list<std::uint16_t>{kMax - 7, kMax - 6}) {
+    ring_.clear();
+    std::vector<ring::Descriptor> table(in_table, ring::Descriptor{0, 1, ring::kNext, 0});
+    for (std::uint16_t i = 0; i < in_table; ++i) table[i].next = static_cast<std::uint16_t>(i + 1);
+    table.back().flags = 0;
+    const GuestPhysAddr at = arena_.put(std::as_bytes(std::span(table)));
+    for (std::uint16_t i = 0; i < 7; ++i) {
+      ring_.set_descriptor(i, {0, 1, ring::kNext, static_cast<std::uint16_t>(i + 1)});
+    }
+    ring_.set_descriptor(7, {at.raw(), std::uint32_t{in_table} * 16, ring::kIndirect, 0});
+    ring_.offer(0);
+    Queue queue = make();
+    Chain chain;
+    EXPECT_EQ(queue.pop(chain).has_value(), in_table == kMax - 7);
+  }
+}
+
+TEST_F(QueueTest, pop_broken_queue_stays_broken_when_the_ring_is_repaired) {
+  ring_.offer(kSize);
+  Queue queue = make();
+  Chain chain;
+  EXPECT_FALSE(queue.pop(chain));
+  ring_.set_descriptor(0, {arena_.take(4).raw(), 4, 0, 0});
+  ring_.set_available_entry(0, 0);
+  EXPECT_FALSE(queue.pop(chain));
+}
+
 TEST_F(QueueTest, pop_loop_inside_an_indirect_table_fails) {
   const ring::Descriptor table[] = {{0, 1, ring::kNext, 1}, {0, 1, ring::kNext, 0}};
   EXPECT_EQ(error_of_table(table), "descriptor chain longer than 16");
