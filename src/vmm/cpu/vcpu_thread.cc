@@ -52,6 +52,13 @@ VcpuThread::~VcpuThread() {
   if (thread_.joinable()) thread_.join();
 }
 
+// The id of a thread that was joined may be given to a new one.
+bool VcpuThread::on_own_thread() const {
+  if (std::this_thread::get_id() != own_id_) return false;
+  std::lock_guard lock(mutex_);
+  return !exited_;
+}
+
 // A kick only when the vCPU may be in the guest: a parked one looks at want_ by itself.
 void VcpuThread::want(Want want) {
   bool kick = false;

@@ -99,7 +99,7 @@ class VcpuThread {
   VcpuThread(const Config& config, std::unique_ptr<EngineVcpu> vcpu)
       : config_(config), vcpu_(std::move(vcpu)) {}
 
-  bool on_own_thread() const { return std::this_thread::get_id() == own_id_; }
+  bool on_own_thread() const;
   void want(Want want);
   void add_hold();   // Thread: the vCPU's
   void drop_hold();  // Thread: any

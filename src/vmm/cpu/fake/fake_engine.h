@@ -48,7 +48,7 @@ class FakeGuest {
   std::vector<std::uint64_t> reads() const;  // what the guest got, in order
   std::uint64_t finished_accesses() const;
   bool in_guest() const;  // inside run(), following the script or at its end
-  std::uint64_t kicks() const;
+  std::uint64_t kicks() const { return kicks_; }
   std::optional<CpuState> state_set() const;
   // Breaches of the contract in vmm/cpu/engine.h; empty = none.
   std::vector<std::string> violations() const;
@@ -59,9 +59,7 @@ class FakeGuest {
   std::condition_variable wake_;
   std::deque<FakeStep> script_;
   bool loop_ = false;
-  bool kicked_ = false;
   bool in_guest_ = false;
-  std::uint64_t kicks_ = 0;
   std::uint64_t finished_ = 0;
   std::optional<FakeAccess> pending_;
   std::array<std::byte, 8> data_{};
@@ -70,6 +68,8 @@ class FakeGuest {
   std::vector<std::uint64_t> reads_;
   std::vector<std::string> violations_;
   std::thread::id runner_;
+  std::atomic<bool> kicked_{false};
+  std::atomic<std::uint64_t> kicks_{0};
 };
 
 // What the machine's other half did, shared like the guests.
