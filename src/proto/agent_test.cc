@@ -11,9 +11,10 @@ Frame only_frame(std::span<const std::byte> bytes) {
   FrameParser parser;
   parser.feed(bytes);
   auto frame = parser.next().value();
-  EXPECT_TRUE(frame.has_value());
   EXPECT_FALSE(parser.next().value().has_value());
-  return *frame;
+  if (frame.has_value()) return *frame;
+  ADD_FAILURE() << "no whole frame";
+  return Frame{FrameType::kDone, 0, {}};
 }
 
 TEST(AgentProtocol, exec_request_survives_the_round_trip_with_any_bytes) {
