@@ -59,6 +59,8 @@ class VsockThreads : public testing::Test {
         std::this_thread::yield();
       }
     }
+    // Or a host program would wait for a guest that is no longer there.
+    driver.reset();
   }
   // A host program's turn: how many of its bytes came back before the connection ended.
   std::size_t echo(const std::string& bytes) {
