@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto index = sm::parse_index(text)) {
     for (const auto* architecture : {"amd64", "arm64"}) {
       const auto chosen = sm::choose_platform(*index, {"linux", architecture, "v2"});
-      SM_CHECK(!chosen || !chosen->is_attestation);
+      SM_CHECK(!chosen || !chosen->is_artifact);
     }
   }
   if (const auto manifest = sm::parse_manifest(text)) {

@@ -197,7 +197,8 @@ Result<UniqueFd> unpack(ByteStream& stream) {
     const auto got = SM_TRY(stream.read(buffer));
     if (got == 0) return fd;
     struct statvfs space {};
-    if (::fstatvfs(fd.get(), &space) == 0 && space.f_bavail * space.f_frsize < kKeepFree) {
+    if (::fstatvfs(fd.get(), &space) == 0 && space.f_blocks != 0 &&
+        space.f_bavail * space.f_frsize < kKeepFree) {
       return fail_errno("unpack the archive", ENOSPC);
     }
     SM_TRY_STATUS(write_all(fd.get(), std::span(buffer).first(got)));

@@ -43,7 +43,7 @@ std::string known_names(const Index& index) {
   std::string out;
   for (const auto& entry : index.manifests) {
     const auto& name = entry.name.empty() ? entry.full_name : entry.name;
-    if (name.empty() || entry.is_attestation) continue;
+    if (name.empty() || entry.is_artifact) continue;
     if (out.size() > 300) return out + ", ...";
     out += (out.empty() ? "" : ", ") + printable(name, 100);
   }
@@ -54,7 +54,7 @@ std::string known_names(const Index& index) {
 Result<Index> select_tag(const Index& index, const std::string& tag) {
   Index out;
   for (const auto& entry : index.manifests) {
-    if (entry.is_attestation) continue;
+    if (entry.is_artifact) continue;
     if (tag.empty() || entry.name == tag || entry.full_name == tag) out.manifests.push_back(entry);
   }
   const auto names = known_names(index);

@@ -189,6 +189,7 @@ Result<ConvertResult> LayerCache::convert(const Job& job, Run& run, int fd) cons
   options.squashfs.threads = run.compression_threads;
   options.squashfs.keep_free = options_.keep_free;
   options.max_file_bytes = options_.max_unpacked_bytes;
+  options.stop = run.stop.get_token();
   return convert_layers(inputs, fd, options);
 }
 

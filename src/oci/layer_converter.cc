@@ -1,6 +1,7 @@
 // Streaming conversion of layers.
 #include "oci/layer_converter.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/checked.h"
@@ -9,6 +10,9 @@
 
 namespace sm {
 namespace {
+
+// Bytes of a hole between two looks at the stop token.
+constexpr std::uint64_t kHolePart = 64U << 20U;
 
 class Converter {
  public:
@@ -31,6 +35,7 @@ class Converter {
 
  private:
   Status take_entry(TarReader& reader, const TarEntry& entry, LayerTree& tree) {
+    SM_TRY_STATUS(check_stop());
     const auto applied = SM_TRY(tree.apply(entry));
     if (applied.file_node == NodeId::kNone) return {};
     if (entry.size > options_.max_file_bytes - file_bytes_) {
@@ -43,7 +48,7 @@ class Converter {
     std::uint64_t at = 0;
     TarData data;
     while (SM_TRY(reader.next_data(data))) SM_TRY_STATUS(put_data(entry.size, data, at));
-    SM_TRY_STATUS(writer_.append_zeros(entry.size - at));
+    SM_TRY_STATUS(put_hole(entry.size - at));
     return writer_.end_file();
   }
 
@@ -52,10 +57,25 @@ class Converter {
     if (data.offset < at || !fits(data.offset, data.bytes.size(), size)) {
       return fail(Code::kCorrupt, "its data lies outside of the file");
     }
-    SM_TRY_STATUS(writer_.append_zeros(data.offset - at));
+    SM_TRY_STATUS(put_hole(data.offset - at));
     SM_TRY_STATUS(writer_.append(data.bytes));
     at = data.offset + data.bytes.size();
     return {};
+  }
+
+  Status put_hole(std::uint64_t size) {
+    while (size > 0) {
+      SM_TRY_STATUS(check_stop());
+      const auto part = std::min<std::uint64_t>(size, kHolePart);
+      SM_TRY_STATUS(writer_.append_zeros(part));
+      size -= part;
+    }
+    return {};
+  }
+
+  Status check_stop() const {
+    if (!options_.stop.stop_requested()) return {};
+    return fail(Code::kGone, "converting the image was cancelled");
   }
 
   SquashfsWriter& writer_;

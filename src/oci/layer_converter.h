@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <stop_token>
 #include <string>
 
 #include "base/result.h"
@@ -26,6 +27,8 @@ struct ConvertOptions {
   SquashfsOptions squashfs;
   // Sum of the file sizes of all layers, holes included.
   std::uint64_t max_file_bytes = 64ULL << 30U;
+  // Looked at between entries and in long holes; a stop request ends it with Code::kGone.
+  std::stop_token stop{};
 };
 
 struct ConvertResult {

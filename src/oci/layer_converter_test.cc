@@ -620,6 +620,14 @@ TEST_F(LayerConverterTest, limits_hold_over_merged_layers) {
   EXPECT_EQ(error_of({tar.finish(), tar.finish()}, options).code(), Code::kLimit);
 }
 
+TEST_F(LayerConverterTest, stop_request_ends_entries_and_holes) {
+  std::stop_source stop;
+  stop.request_stop();
+  ConvertOptions options;
+  options.stop = stop.get_token();
+  EXPECT_EQ(error_of({TarBuilder().file("a", "x").finish()}, options).code(), Code::kGone);
+}
+
 TEST_F(LayerConverterTest, full_disk_is_a_clean_error) {
   ConvertOptions options;
   options.squashfs.keep_free = std::uint64_t{1} << 60;

@@ -60,7 +60,7 @@ Status read_annotations(const Json& entry, Descriptor& out) {
   out.name = SM_TRY(json_text(*field, "org.opencontainers.image.ref.name", kWhat));
   out.full_name = SM_TRY(json_text(*field, "io.containerd.image.name", kWhat));
   const auto kind = SM_TRY(json_text(*field, "vnd.docker.reference.type", kWhat));
-  out.is_attestation = kind == "attestation-manifest";
+  out.is_artifact = kind == "attestation-manifest";
   return {};
 }
 
@@ -75,8 +75,9 @@ Result<Descriptor> parse_descriptor(const Json& entry, std::string_view what) {
   out.size = SM_TRY(json_unsigned(entry, "size", what, 0));
   out.platform = SM_TRY(parse_platform(entry));
   SM_TRY_STATUS(read_annotations(entry, out));
+  const auto artifact_type = SM_TRY(json_text(entry, "artifactType", what));
   const bool no_platform = out.platform && out.platform->os == "unknown";
-  out.is_attestation = out.is_attestation || no_platform;
+  out.is_artifact = out.is_artifact || no_platform || !artifact_type.empty();
   return out;
 }
 
@@ -113,7 +114,7 @@ std::optional<int> platform_rank(const Platform& entry, const Platform& wanted) 
 std::string platform_list(const Index& index) {
   std::string out;
   for (const auto& entry : index.manifests) {
-    if (!entry.platform || entry.is_attestation) continue;
+    if (!entry.platform || entry.is_artifact) continue;
     if (out.size() > 300) return out + ", ...";
     out += (out.empty() ? "" : ", ") + printable(entry.platform->text(), 60);
   }
@@ -208,7 +209,7 @@ Result<Descriptor> choose_platform(const Index& index, const Platform& wanted) {
   const Descriptor* best = nullptr;
   int best_rank = 0;
   for (const auto& entry : index.manifests) {
-    if (!entry.platform || entry.is_attestation) continue;
+    if (!entry.platform || entry.is_artifact) continue;
     const auto rank = platform_rank(*entry.platform, wanted);
     if (rank && (best == nullptr || *rank < best_rank)) {
       best = &entry;
@@ -216,9 +217,7 @@ Result<Descriptor> choose_platform(const Index& index, const Platform& wanted) {
     }
   }
   if (best != nullptr) return *best;
-  const auto bare = [](const Descriptor& entry) {
-    return !entry.platform && !entry.is_attestation;
-  };
+  const auto bare = [](const Descriptor& entry) { return !entry.platform && !entry.is_artifact; };
   const auto first = std::find_if(index.manifests.begin(), index.manifests.end(), bare);
   if (first != index.manifests.end()) return *first;
   return fail(Code::kUnsupported,

@@ -37,9 +37,9 @@ struct Descriptor {
   Digest digest;
   std::uint64_t size = 0;
   std::optional<Platform> platform{};
-  std::string name{};       // org.opencontainers.image.ref.name
-  std::string full_name{};  // io.containerd.image.name
-  bool is_attestation = false;
+  std::string name{};        // org.opencontainers.image.ref.name
+  std::string full_name{};   // io.containerd.image.name
+  bool is_artifact = false;  // an attestation, a signature: nothing to run
 };
 
 struct Index {

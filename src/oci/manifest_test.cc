@@ -161,7 +161,9 @@ TEST(PlatformTest, higher_levels_never_match) {
 TEST(PlatformTest, attestations_are_no_images) {
   auto attestation = descriptor(kManifestType, '1');
   attestation["annotations"] = {{"vnd.docker.reference.type", "attestation-manifest"}};
-  const auto index = index_of({attestation, entry('2', "unknown/unknown")});
+  auto signature = entry('2', "linux/amd64");
+  signature["artifactType"] = "application/vnd.example.signature";
+  const auto index = index_of({attestation, entry('2', "unknown/unknown"), signature});
   EXPECT_EQ(choose_platform(index, {}).error().code(), Code::kUnsupported);
   const auto with_bare = index_of({attestation, descriptor(kManifestType, '3')});
   EXPECT_EQ(choose_platform(with_bare, {})->digest.text(), digest('3'));

@@ -60,6 +60,11 @@ int SquashfsFile::check_space(std::uint64_t bytes) {
   }
   struct statvfs space {};
   if (::fstatvfs(fd_, &space) != 0) return errno;
+  // Memory files have no size of their own and report none.
+  if (space.f_blocks == 0) {
+    until_check_ = kCheckInterval;
+    return 0;
+  }
   const auto free_bytes = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
   if (free_bytes < keep_free_ + bytes) return ENOSPC;
   until_check_ = std::min<std::uint64_t>(kCheckInterval, free_bytes - keep_free_ - bytes);

@@ -15,7 +15,7 @@ namespace sm {
 
 struct SquashfsOptions {
   std::uint32_t block_size = 128U << 10U;
-  std::uint32_t level = 3;  // of zstd; docs/design/0003 has the measurements
+  std::uint32_t level = 3;  // of zstd; see docs/design/0003
   std::uint32_t threads = 1;
   // Bytes the file system must keep free; writing fails with Code::kIo before it has less.
   std::uint64_t keep_free = 64U << 20U;
