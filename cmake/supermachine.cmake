@@ -64,9 +64,12 @@ function(sm_fuzz name)
   if(NOT EXISTS ${seeds})
     set(seeds "")
   endif()
+  # New inputs are kept between runs, each target's by itself.
+  set(corpus ${CMAKE_CURRENT_BINARY_DIR}/corpus/${name})
+  file(MAKE_DIRECTORY ${corpus})
   add_test(NAME fuzz.${name}
            COMMAND ${name} -max_total_time=${SM_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10
-                   -print_final_stats=1 ${CMAKE_CURRENT_BINARY_DIR} ${seeds})
+                   -print_final_stats=1 ${corpus} ${seeds})
   set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 300 LABELS fuzz)
 endfunction()
 set(SM_FUZZ_SECONDS 30 CACHE STRING "seconds each fuzz target runs as a test")

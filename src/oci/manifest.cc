@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "oci/json.h"
 #include "oci/text.h"
@@ -66,9 +67,11 @@ Status read_annotations(const Json& entry, Descriptor& out) {
 
 Result<Descriptor> parse_descriptor(const Json& entry, std::string_view what) {
   if (!entry.is_object()) return fail(Code::kCorrupt, std::string(what) + " is not a JSON object");
+  // Not within the braces below: leaving an initializer early leaks what is built already.
   const auto digest_text = SM_TRY(json_text(entry, "digest", what));
-  Descriptor out{.media_type = SM_TRY(json_text(entry, "mediaType", what)),
-                 .digest = SM_TRY_WITH(Digest::parse(digest_text), what)};
+  auto media_type = SM_TRY(json_text(entry, "mediaType", what));
+  auto digest = SM_TRY_WITH(Digest::parse(digest_text), what);
+  Descriptor out{.media_type = std::move(media_type), .digest = std::move(digest)};
   if (json_field(entry, "size") == nullptr) {
     return fail(Code::kCorrupt, std::string(what) + " states no size");
   }

@@ -87,7 +87,7 @@ TEST(ManifestTest, layers_of_all_known_types) {
 
 TEST(ManifestTest, unknown_media_types_are_named) {
   auto json = manifest();
-  json["layers"] = {descriptor("application/x-evil\n", '1')};
+  json["layers"] = Json::array({descriptor("application/x-evil\n", '1')});
   auto error = parse_manifest(json.dump()).error();
   EXPECT_EQ(error.code(), Code::kUnsupported);
   EXPECT_THAT(error.cause(), HasSubstr("application/x-evil\\x0a"));
@@ -105,7 +105,7 @@ TEST(ManifestTest, unknown_media_types_are_named) {
 TEST(ManifestTest, contradictions_are_refused) {
   const auto refused = [](auto change, Code code) {
     auto json = manifest();
-    json["layers"] = {descriptor("application/vnd.oci.image.layer.v1.tar", '1')};
+    json["layers"] = Json::array({descriptor("application/vnd.oci.image.layer.v1.tar", '1')});
     change(json);
     const auto parsed = parse_manifest(json.dump());
     EXPECT_FALSE(parsed.has_value()) << json.dump();

@@ -29,6 +29,11 @@ constexpr std::size_t kMaxFiles = 0xFFFFFFF0;
 struct SquashfsWriter::State {
   State(int fd, std::uint64_t keep_free) : file(fd, keep_free) {}
   ~State() {
+    // After an error blocks may still be under way; the library forgets to free those. Each round
+    // takes at least one of them out of the queue, which is bounded.
+    for (std::uint32_t i = 0; processor && i < max_backlog; ++i) {
+      if (sqfs_block_processor_sync(processor.get()) == 0) break;
+    }
     // The processor's threads use what stands above it; it goes first.
     processor.reset();
     for (auto* inode : inodes) sqfs_free(inode);
@@ -43,6 +48,7 @@ struct SquashfsWriter::State {
   SqfsPtr<sqfs_block_writer_t> blocks;
   SqfsPtr<sqfs_frag_table_t> fragments;
   SqfsPtr<sqfs_block_processor_t> processor;
+  std::uint32_t max_backlog = 0;
   // The library keeps the address of each pointer until the data is written: a deque never moves.
   std::deque<sqfs_inode_generic_t*> inodes;
 };
@@ -90,6 +96,7 @@ Result<std::unique_ptr<SquashfsWriter>> SquashfsWriter::create(int fd,
   desc.max_block_size = options.block_size;
   desc.num_workers = std::max(options.threads, 1U);
   desc.max_backlog = desc.num_workers * 10;
+  state->max_backlog = desc.max_backlog;
   desc.cmp = state->compressor.get();
   desc.wr = state->blocks.get();
   desc.tbl = state->fragments.get();
