@@ -13,7 +13,7 @@ import unittest
 
 BIN = os.environ["SUPERMACHINE_BIN"]
 IMAGES = os.environ["SUPERMACHINE_IMAGES"]
-LIMIT = 180  # seconds; a guest may run on an emulated processor
+LIMIT = 100  # seconds; a guest may run on an emulated processor
 
 
 def image(tag):
