@@ -3,35 +3,14 @@
 
 #include <limits>
 
+#include "base/json.h"
+
 namespace sm {
 namespace {
 
-// True when brackets outside of texts never nest deeper than the limit.
-bool depth_within(std::string_view text, std::size_t limit) {
-  std::size_t depth = 0;
-  bool in_text = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_text) {
-      if (c == '\\') ++i;
-      if (c == '"') in_text = false;
-      continue;
-    }
-    if (c == '"') in_text = true;
-    if ((c == '{' || c == '[') && ++depth > limit) return false;
-    if ((c == '}' || c == ']') && depth > 0) --depth;
-  }
-  return true;
-}
-
+// The documents' sizes are limited where they are read.
 Result<Json> parse(std::string_view text, std::string_view what) {
-  if (!depth_within(text, kMaxJsonDepth)) {
-    return fail(Code::kLimit, std::string(what) + " nests deeper than " +
-                                  std::to_string(kMaxJsonDepth) + " levels");
-  }
-  auto json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return fail(Code::kCorrupt, std::string(what) + " is not valid JSON");
-  return json;
+  return parse_json(text, what, JsonLimits{.bytes = text.size(), .depth = kMaxJsonDepth});
 }
 
 tl::unexpected<Error> wrong_type(const char* key, std::string_view what, std::string_view wanted) {
