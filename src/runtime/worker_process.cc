@@ -104,8 +104,11 @@ Result<std::unique_ptr<WorkerProcess>> WorkerProcess::spawn(EventLoop& loop,
   UniqueFd log = SM_TRY(open_file(command.log_file, O_WRONLY | O_CREAT | O_APPEND, 0600));
   UniqueFd null = SM_TRY(open_file("/dev/null", O_RDONLY));
   UniqueFd config = SM_TRY(memory_file("guest-config", as_byte_span(command.guest_config)));
-  const ChildFds fds{SM_TRY(move_up(std::move(null))), SM_TRY(move_up(std::move(log))),
-                     SM_TRY(move_up(std::move(theirs))), SM_TRY(move_up(std::move(config)))};
+  ChildFds fds;
+  fds.null = SM_TRY(move_up(std::move(null)));
+  fds.log = SM_TRY(move_up(std::move(log)));
+  fds.control = SM_TRY(move_up(std::move(theirs)));
+  fds.config = SM_TRY(move_up(std::move(config)));
   const pid_t pid = SM_TRY(SpawnSettings().spawn(command, fds));
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid()) {

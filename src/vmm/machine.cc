@@ -74,12 +74,9 @@ Status Machine::attach(VirtioDevice& device, EventLoop& loop) {
   const auto slot = static_cast<std::uint32_t>(transports_.size());
   if (slot == addr_map::kMaxVirtioSlots) return fail(Code::kLimit, "too many devices");
   const GuestPhysAddr base = addr_map::virtio_base(slot);
-  auto transport =
-      SM_TRY(MmioTransport::create({.device = device,
-                                    .memory = *memory_,
-                                    .irq = SM_TRY(engine_->irq_line(addr_map::virtio_gsi(slot))),
-                                    .loop = loop,
-                                    .log = log_}));
+  auto irq = SM_TRY(engine_->irq_line(addr_map::virtio_gsi(slot)));
+  auto transport = SM_TRY(MmioTransport::create(
+      {.device = device, .memory = *memory_, .irq = std::move(irq), .loop = loop, .log = log_}));
   SM_TRY_STATUS(transport->register_ioevents(*engine_, base));
   SM_TRY_STATUS(mmio_.add(base.raw(), addr_map::kVirtioMmioSize, *transport));
   transports_.push_back(std::move(transport));
