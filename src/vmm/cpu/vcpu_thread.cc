@@ -59,15 +59,20 @@ bool VcpuThread::on_own_thread() const {
   return !exited_;
 }
 
-// A kick only when the vCPU may be in the guest: a parked one looks at want_ by itself.
+// What to do from now on. True: the vCPU may be in the guest and needs a kick to see it; a parked
+// one looks by itself.
+bool VcpuThread::want_locked(Want want) {
+  if (want_ == Want::kStop) return false;
+  want_ = want;
+  if (want == Want::kRun) halted_ = false;
+  return in_guest_ && want != Want::kRun;
+}
+
 void VcpuThread::want(Want want) {
   bool kick = false;
   {
     std::lock_guard lock(mutex_);
-    if (want_ == Want::kStop) return;
-    want_ = want;
-    if (want == Want::kRun) halted_ = false;
-    kick = in_guest_ && want != Want::kRun;
+    kick = want_locked(want);
   }
   command_.notify_one();
   if (kick) vcpu_->kick();
@@ -77,18 +82,20 @@ void VcpuThread::resume() { want(Want::kRun); }
 void VcpuThread::request_pause() { want(Want::kPark); }
 void VcpuThread::request_stop() { want(Want::kStop); }
 
+// Whoever resumes between the request and the wait does not undo it: a vCPU that was out of the
+// guest at the request has paused, and one that was in it comes out at the kick.
 Status VcpuThread::pause(Deadline deadline) {
   if (on_own_thread()) return own_thread_error("pause");
-  std::uint64_t parks_before = 0;
-  {
-    std::lock_guard lock(mutex_);
-    parks_before = parks_;
-  }
-  request_pause();
   std::unique_lock lock(mutex_);
-  const bool parked = changed_.wait_until(lock, deadline.at(),
-                                          [&] { return !in_guest_ || parks_ != parks_before; });
-  if (parked) return {};
+  const bool kick = want_locked(Want::kPark);
+  if (!in_guest_) return {};
+  const std::uint64_t parks_before = parks_;
+  if (kick) {
+    lock.unlock();
+    vcpu_->kick();
+    lock.lock();
+  }
+  if (changed_.wait_until(lock, deadline.at(), [&] { return parks_ != parks_before; })) return {};
   return fail(Code::kTimeout, "vCPU " + std::to_string(config_.index) + " did not pause in time");
 }
 

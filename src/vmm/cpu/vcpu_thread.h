@@ -100,6 +100,7 @@ class VcpuThread {
       : config_(config), vcpu_(std::move(vcpu)) {}
 
   bool on_own_thread() const;
+  bool want_locked(Want want);
   void want(Want want);
   void add_hold();   // Thread: the vCPU's
   void drop_hold();  // Thread: any

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -71,6 +72,7 @@ class GuestStack {
     for (const auto& [id, at] : rx_buffers_) rx_free_.push_back(at);
     tx_used_.clear();
     rx_buffers_.clear();
+    owed_.clear();
   }
 
   // --- raw packets ---
@@ -87,13 +89,11 @@ class GuestStack {
             .buf_alloc = 256u << 10,
             .fwd_cnt = 0};
   }
-  bool can_send() {
-    collect_tx();
-    return !tx_free_.empty() && tx().free_descriptors() >= 2;
-  }
+  // Room for one more packet, and nothing older waits for it.
+  bool can_send() { return pay_owed() && has_room(); }
   // Puts a packet into the transmit queue, as two descriptors like Linux before 6.3, or as one.
   void offer_packet(const virtio_vsock_hdr& h, std::string_view payload, bool split = true) {
-    SM_CHECK(can_send() && payload.size() + sizeof(h) <= kTxBytes);
+    SM_CHECK(has_room() && payload.size() + sizeof(h) <= kTxBytes);
     const GuestPhysAddr at = tx_free_.back();
     tx_free_.pop_back();
     must(memory().write_object(at, h));
@@ -209,6 +209,7 @@ class GuestStack {
 
   // One round of the guest: takes packets, answers them, offers buffers, kicks.
   void run_guest() {
+    pay_owed();
     fill_rx();
     EXPECT_TRUE(kick(0));
     for (GuestPacket& packet : take_packets()) handle(packet);
@@ -228,6 +229,22 @@ class GuestStack {
       tx_used_.erase(it);
     }
   }
+  bool has_room() {
+    collect_tx();
+    return !tx_free_.empty() && tx().free_descriptors() >= 2;
+  }
+  // An answer waits, like Linux's, until the transmit queue has room for it.
+  void answer(const virtio_vsock_hdr& h) {
+    owed_.push_back(h);
+    pay_owed();
+  }
+  bool pay_owed() {
+    while (!owed_.empty() && has_room()) {
+      send(owed_.front());
+      owed_.pop_front();
+    }
+    return owed_.empty();
+  }
   void update_credit(GuestStream& s) {
     const std::uint32_t free_for_host = s.buffer_size - (s.forwarded - s.told);
     if (s.forwarded != s.told && free_for_host < (64u << 10) && can_send()) {
@@ -245,7 +262,7 @@ class GuestStack {
     if (packet.is(VsockOp::kResponse)) s->connected = true;
     if (packet.is(VsockOp::kReset)) s->reset = true;
     if (packet.is(VsockOp::kShutdown)) s->host_shutdown |= packet.header.flags;
-    if (packet.is(VsockOp::kCreditRequest)) send(stamped(*s, VsockOp::kCreditUpdate));
+    if (packet.is(VsockOp::kCreditRequest)) answer(stamped(*s, VsockOp::kCreditUpdate));
     if (packet.is(VsockOp::kData)) {
       s->received += packet.payload;
       // Linux drops what exceeds its buffer.
@@ -263,9 +280,9 @@ class GuestStack {
       s.connected = true;
       s.host_buffer = packet.header.buf_alloc;
       s.host_forwarded = packet.header.fwd_cnt;
-      return send(stamped(s, VsockOp::kResponse));
+      return answer(stamped(s, VsockOp::kResponse));
     }
-    if (packet.is(VsockOp::kRequest) && answers_requests) send(header(key, VsockOp::kReset));
+    if (packet.is(VsockOp::kRequest) && answers_requests) answer(header(key, VsockOp::kReset));
     strays.push_back(std::move(packet));
   }
 
@@ -275,6 +292,7 @@ class GuestStack {
   std::function<Status(std::uint32_t)> kick_;
   std::vector<GuestPhysAddr> tx_free_;
   std::map<std::uint16_t, GuestPhysAddr> tx_used_;
+  std::deque<virtio_vsock_hdr> owed_;
   std::vector<GuestPhysAddr> rx_free_;
   std::map<std::uint16_t, GuestPhysAddr> rx_buffers_;
 };

@@ -34,7 +34,8 @@ class VsockThreads : public testing::Test {
     transport_->stop();
   }
 
-  // The guest: starts the driver, echoes every stream until told to end; `life` resets in between.
+  // The guest: starts the driver, says so, echoes every stream until told to end; `life` resets in
+  // between.
   void run_guest(std::atomic<bool>& end, std::chrono::milliseconds life) {
     VirtioDriverFake driver(*transport_, arena_);
     while (!end) {
@@ -46,6 +47,7 @@ class VsockThreads : public testing::Test {
         return {};
       });
       guest.listening.insert(kAgent);
+      guest_is_up_ = true;
       for (const Deadline over = Deadline::after(life); !end && !over.passed();) {
         guest.fill_rx();
         guest.run_guest();
@@ -61,6 +63,12 @@ class VsockThreads : public testing::Test {
     }
     // Or a host program would wait for a guest that is no longer there.
     driver.reset();
+  }
+  // A connection from before the driver's first reset would not outlive it.
+  void wait_for_guest() {
+    const Deadline over = Deadline::after(10s);
+    while (!guest_is_up_ && !over.passed()) std::this_thread::yield();
+    ASSERT_TRUE(guest_is_up_);
   }
   // A host program's turn: how many of its bytes came back before the connection ended.
   std::size_t echo(const std::string& bytes) {
@@ -95,11 +103,13 @@ class VsockThreads : public testing::Test {
       must(VsockDevice::create(*loop_, log_, VsockCid{test::kGuestCid}));
   std::unique_ptr<MmioTransport> transport_;
   std::thread loop_thread_;
+  std::atomic<bool> guest_is_up_{false};
 };
 
 TEST_F(VsockThreads, streams_between_host_threads_and_a_guest_thread) {
   std::atomic<bool> end{false};
   std::thread guest([&] { run_guest(end, 60s); });
+  wait_for_guest();
   std::vector<std::thread> hosts;
   std::atomic<int> complete{0};
   for (std::uint32_t i = 0; i < 4; ++i) {
