@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""figures: what a user waits for, measured on real VMs. Prints JSON with medians and percentiles.
+
+usage: figures.py BIN_DIR [--engine E] [--runs N] [--execs N] [--only boot|exec|streams|disk]... [--json FILE]
+
+boot     worker start -> first instruction of init, -> agent ready, -> first exec answered, beside QEMU's microvm with the same kernel,
+         memory and initramfs, one after the other in each round (needs a KVM that QEMU can use); memory of the worker above the guest's
+exec     round trip of `true` in a warm VM
+streams  bytes through vsock, guest to host and host to guest
+disk     virtio-blk reads past the page cache, 1 MiB sequential and 4 KiB random
+
+Without a native KVM, run it inside scripts/kvm-lab: absolute figures mean little there, ratios hold.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from agent import Exec
+from worker import LIMIT, MEMORY_MIB, Worker, build_static, now
+
+
+def summary(values):
+    ordered = sorted(values)
+
+    def percentile(p):
+        return ordered[min(len(ordered) - 1, int(len(ordered) * p))]
+
+    return {"runs": len(ordered), "min": ordered[0], "p50": statistics.median(ordered), "p95": percentile(0.95), "p99": percentile(0.99),
+            "max": ordered[-1]}
+
+
+class Bench:
+    def __init__(self, arguments, folder):
+        self.bin = os.path.abspath(arguments.bin_dir)
+        self.engine, self.runs, self.execs = arguments.engine, arguments.runs, arguments.execs
+        self.folder = folder
+        self.socket = os.path.join(folder, "exec.sock")
+        self.initramfs = f"{self.bin}/../guest/initramfs.cpio"
+        self.layer = self._layer()
+
+    def _layer(self):
+        """A layer with a shell, the block reader and 64 MiB that no compression makes smaller."""
+        root = os.path.join(self.folder, "layer")
+        os.makedirs(os.path.join(root, "bin"))
+        subprocess.run(["cp", "/bin/busybox", os.path.join(root, "bin")], check=True)
+        for name in ("true", "cat", "head"):
+            os.symlink("busybox", os.path.join(root, "bin", name))
+        build_static("read_blocks.c", os.path.join(root, "bin", "read_blocks"))
+        with open(os.path.join(root, "noise"), "wb") as f:
+            f.write(os.urandom(64 << 20))
+        layer = os.path.join(self.folder, "layer.squashfs")
+        subprocess.run(["mksquashfs", root, layer, "-quiet", "-noD", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+        return layer
+
+    def tiny_initramfs(self):
+        root = os.path.join(self.folder, "tiny")
+        os.makedirs(os.path.join(root, "dev"))
+        build_static("tiny_init.c", os.path.join(root, "init"))
+        archive = os.path.join(self.folder, "tiny.cpio")
+        with open(archive, "wb") as f:
+            subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=b"init\ndev\n", stdout=f, check=True)
+        return archive
+
+    def vm(self):
+        if os.path.exists(self.socket):
+            os.unlink(self.socket)
+        return Worker(self.bin, self.initramfs, self.engine, self.socket, [self.layer])
+
+    def qemu_boot(self, initramfs):
+        start = now()
+        done = subprocess.run(
+            ["qemu-system-x86_64", "-M", "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host", "-m",
+             str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "null", "-kernel",
+             f"{self.bin}/../guest/kernel", "-initrd", initramfs, "-append", "console=ttyS0 quiet loglevel=4 reboot=t panic=-1", "-device",
+             "isa-debug-exit,iobase=0x5350,iosize=4"],
+            timeout=LIMIT, capture_output=True)
+        if done.returncode != ((1 << 24) << 1 | 1) & 0xFF:  # how the debug exit reports the doorbell's word
+            sys.exit(f"qemu ended with {done.returncode}: {done.stderr.decode()}")
+        return now() - start
+
+    def boot(self):
+        tiny = self.tiny_initramfs()
+        rounds = []
+        for _ in range(self.runs + 1):
+            bare = Worker(self.bin, tiny, self.engine)
+            init = bare.until("booted")
+            bare.end()
+            qemu = self.qemu_boot(tiny) if self.engine != "soft" else 0
+            full = self.vm()
+            agent = full.until("agent-ready")
+            first = Exec(self.socket, ["true"])
+            first.wait()
+            answered = now() - full.start
+            memory = full.memory_kib()
+            full.end()
+            rounds.append((init / 1e6, qemu / 1e6, agent / 1e6, answered / 1e6, memory))
+        rounds = rounds[1:]  # the first fills the page cache
+        names = ("worker_to_init_ms", "qemu_to_init_ms", "worker_to_agent_ready_ms", "worker_to_first_exec_ms", "worker_memory_kib")
+        result = {name: summary(values) for name, values in zip(names, zip(*rounds))}
+        if self.engine == "soft":
+            del result["qemu_to_init_ms"]
+        else:
+            result["init_ratio_to_qemu"] = statistics.median(r[0] / r[1] for r in rounds)
+        return result
+
+    def exec(self):
+        vm = self.vm()
+        vm.until("agent-ready")
+        times = []
+        for n in range(self.execs + 5):
+            start = now()
+            Exec(self.socket, ["true"]).wait()
+            if n >= 5:
+                times.append((now() - start) / 1e6)
+        vm.end()
+        return {"exec_true_ms": summary(times)}
+
+    def streams(self):
+        vm = self.vm()
+        vm.until("agent-ready")
+        amount, out, into = 64 << 20, [], []
+        for _ in range(5):
+            start = now()
+            program = Exec(self.socket, ["head", "-c", str(amount), "/dev/zero"])
+            program.wait()
+            assert program.out_bytes == amount
+            out.append(amount / (now() - start) * 1e9 / (1 << 20))
+            start = now()
+            Exec(self.socket, ["cat"], stdin_bytes=0).wait()
+            overhead = now() - start
+            start = now()
+            program = Exec(self.socket, ["/bin/busybox", "wc", "-c"], stdin_bytes=amount, keep=True)
+            program.wait()
+            assert int(program.kept) == amount
+            into.append(amount / max(now() - start - overhead, 1) * 1e9 / (1 << 20))
+        vm.end()
+        return {"guest_to_host_mib_s": summary(out), "host_to_guest_mib_s": summary(into)}
+
+    def disk(self):
+        vm = self.vm()
+        vm.until("agent-ready")
+        result = {}
+        for mode in ("sequential", "random"):
+            rates, reads_s = [], []
+            for _ in range(5):
+                program = Exec(self.socket, ["read_blocks", "/dev/vda", mode, "1"], keep=True)
+                if program.wait() != 0:
+                    sys.exit("read_blocks failed")
+                total, reads, ns = map(int, program.kept.split())
+                rates.append(total / ns * 1e9 / (1 << 20))
+                reads_s.append(reads / ns * 1e9)
+            result[f"disk_{mode}_mib_s"] = summary(rates)
+            result[f"disk_{mode}_reads_s"] = summary(reads_s)
+        vm.end()
+        return result
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("bin_dir")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--execs", type=int, default=200)
+    parser.add_argument("--only", action="append", choices=("boot", "exec", "streams", "disk"))
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(arguments, folder)
+        for name in arguments.only or ("boot", "exec", "streams", "disk"):
+            result.update(getattr(bench, name)())
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.json:
+        with open(arguments.json, "w") as f:
+            f.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
