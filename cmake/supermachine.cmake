@@ -9,6 +9,8 @@ target_compile_options(
   INTERFACE -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor
             -Woverloaded-virtual -Wimplicit-fallthrough -Wcast-align -Wformat=2 -Wno-missing-field-initializers -Werror
             -fstack-protector-strong -fno-omit-frame-pointer)
+target_compile_definitions(sm_options INTERFACE $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
+target_link_options(sm_options INTERFACE LINKER:-z,relro,-z,now)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 warns about overlapping copies inside std::string when it optimises (its bug 105651).
   target_compile_options(sm_options INTERFACE $<$<CONFIG:Release>:-Wno-restrict>)

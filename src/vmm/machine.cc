@@ -26,18 +26,22 @@ Status Machine::build(VmConfig config) {
   loop_ = SM_TRY(EventLoop::create());
   blk_loop_ = SM_TRY(EventLoop::create());
   SM_TRY_STATUS(engine_->map_memory(*memory_));
-  SM_TRY_STATUS(build_platform(std::move(config.console_sink)));
+  SM_TRY_STATUS(build_platform(std::move(config.console_sink), std::move(config.console_input)));
   SM_TRY_STATUS(build_devices(std::move(config.disks), config.exec));
   SM_TRY_STATUS(load(config));
   return build_vcpus(config.vcpus);
 }
 
-Status Machine::build_platform(std::optional<UniqueFd> console_sink) {
+Status Machine::build_platform(std::optional<UniqueFd> console_sink,
+                               std::optional<UniqueFd> console_input) {
   if (console_sink) {
     console_writer_.emplace(*loop_, console_, std::move(*console_sink));
   }
   uart_irq_ = SM_TRY(engine_->irq_line(addr_map::kUartGsi));
   uart_.emplace(*uart_irq_, console_);
+  if (console_input) {
+    console_input_ = SM_TRY(ConsoleInput::create(*loop_, *uart_, std::move(*console_input)));
+  }
   i8042_.emplace([this] {
     hold_.hold();
     end(VmEnd::kPoweredOff, "the guest asked for a reset");
@@ -146,6 +150,7 @@ void Machine::stop() {
   blk_thread_.join();
   if (vsock_) vsock_->stop();
   for (auto& transport : transports_) transport->stop();
+  console_input_.reset();
   console_writer_.reset();
 }
 

@@ -15,6 +15,7 @@
 #include "vmm/bus/bus.h"
 #include "vmm/cpu/vcpu_hold.h"
 #include "vmm/cpu/vcpu_thread.h"
+#include "vmm/platform/console_input.h"
 #include "vmm/platform/console_log.h"
 #include "vmm/platform/console_writer.h"
 #include "vmm/platform/doorbell.h"
@@ -42,7 +43,8 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   std::string console_tail(std::size_t bytes) const override { return console_.tail(bytes); }
 
  private:
-  Status build_platform(std::optional<UniqueFd> console_sink);
+  Status build_platform(std::optional<UniqueFd> console_sink,
+                        std::optional<UniqueFd> console_input);
   Status build_devices(std::vector<VmDisk> disks, const std::optional<VsockListener>& exec);
   Status attach(VirtioDevice& device, EventLoop& loop);
   Status load(const VmConfig& config);
@@ -65,6 +67,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   std::optional<ConsoleWriter> console_writer_;
   std::unique_ptr<IrqLine> uart_irq_;
   std::optional<Uart16550> uart_;
+  std::unique_ptr<ConsoleInput> console_input_;
   std::optional<I8042> i8042_;
   std::optional<Doorbell> doorbell_;
 

@@ -43,6 +43,7 @@ struct VmConfig {
   std::vector<VmDisk> disks;
   std::optional<VsockListener> exec;  // starts accepting when the guest's agent is ready
   std::optional<UniqueFd> console_sink;
+  std::optional<UniqueFd> console_input;  // a pipe, socket or terminal, non-blocking
 };
 
 enum class VmEnd : std::uint8_t {

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import json
 import os
 import pty
 import re
@@ -10,6 +11,8 @@ import signal
 import subprocess
 import time
 import unittest
+
+import parity_cases
 
 BIN = os.environ["SUPERMACHINE_BIN"]
 IMAGES = os.environ["SUPERMACHINE_IMAGES"]
@@ -227,6 +230,30 @@ class Images(Case):
     def test_the_disk_of_one_run_is_not_seen_by_the_next(self):
         self.assert_output(busybox("sh", "-c", "echo x > /file; cat /file"), "x\n")
         self.assertEqual(busybox("cat", "/file").returncode, 1)
+
+
+class Podman(Case):
+    """parity_cases.py against what podman has answered (see ask-podman)."""
+
+    def test_the_same_images_and_commands_give_the_same(self):
+        with open(os.environ["SUPERMACHINE_PODMAN"]) as f:
+            answers = json.load(f)
+        self.assertEqual(len(answers), len(parity_cases.CASES))
+        for (tag, options, words), theirs in zip(parity_cases.CASES, answers):
+            with self.subTest(image=tag, options=options, words=words):
+                ours = run(image(tag), *words, options=options, stdin=parity_cases.STDIN)
+                if theirs["stderr"].startswith("Error: "):
+                    self.assert_refused_alike(ours, theirs)
+                else:
+                    self.assertEqual((ours.stdout.decode(), ours.stderr.decode(), ours.returncode),
+                                     (theirs["stdout"], theirs["stderr"], theirs["status"]))
+
+    def assert_refused_alike(self, ours, theirs):
+        """127 and 126 tell what is wrong with the program; podman's 126 for anything else is 125 here, as it is with Docker."""
+        about_the_program = theirs["status"] == 127 or "permission denied" in theirs["stderr"]
+        self.assertEqual(ours.returncode, theirs["status"] if about_the_program else 125, ours)
+        self.assertRegex(ours.stderr, rb"^supermachine: error: ")
+        self.assertEqual(ours.stdout, b"")
 
 
 class Leftovers(Case):

@@ -59,7 +59,7 @@ Status add_disk(Values& out, const std::string& value) {
   return set_path(out.virtio_blk.emplace_back(), value);
 }
 
-constexpr std::array<Flag, 15> kFlags = {{
+constexpr std::array<Flag, 16> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -84,6 +84,8 @@ constexpr std::array<Flag, 15> kFlags = {{
      set_profile},
     {"--log-sink", "PATH", "file for the guest's console",
      [](Values& o, const std::string& v) { return set_path(o.log_sink, v); }},
+    {"--console-input", "PATH", "pipe or terminal whose bytes are typed on the guest's console",
+     [](Values& o, const std::string& v) { return set_path(o.console_input, v); }},
     {"--env", "K=V", "variable for every program in the guest; repeatable, wins over --env-file",
      add_env},
     {"--env-file", "PATH", "JSON text {\"env\":{...},\"secrets\":{...}}",

@@ -24,6 +24,7 @@ struct WorkerOptions {
   std::vector<std::string> virtio_blk;
   std::uint32_t vcpus = 1;
   std::string log_sink;
+  std::string console_input;
   std::vector<std::pair<std::string, std::string>> env;  // --env, in order
   std::string env_file;
   std::string vsock_exec;

@@ -73,9 +73,10 @@ TEST(WorkerOptions, more_disks_than_slots_are_refused) {
 
 TEST(WorkerOptions, help_names_every_flag) {
   const std::string help = worker_help();
-  for (const char* flag : {"--kernel", "--initramfs", "--cmdline", "--memory", "--virtio-blk",
-                           "--vcpus", "--profile", "--log-sink", "--env", "--env-file",
-                           "--vsock-exec", "--vsock-exec-guest-port", "--version", "--help"}) {
+  for (const char* flag :
+       {"--kernel", "--initramfs", "--cmdline", "--memory", "--virtio-blk", "--vcpus", "--profile",
+        "--log-sink", "--console-input", "--env", "--env-file", "--vsock-exec",
+        "--vsock-exec-guest-port", "--version", "--help"}) {
     EXPECT_NE(help.find(std::string("  ") + flag + " "), std::string::npos) << flag;
   }
 }

@@ -68,6 +68,10 @@ Result<VmConfig> vm_config(const WorkerOptions& options) {
     config.console_sink =
         SM_TRY_WITH(open_file(options.log_sink, O_WRONLY | O_CREAT | O_APPEND, 0600), "--log-sink");
   }
+  if (!options.console_input.empty()) {
+    config.console_input = SM_TRY_WITH(
+        open_file(options.console_input, O_RDONLY | O_NONBLOCK | O_NOCTTY), "--console-input");
+  }
   return config;
 }
 

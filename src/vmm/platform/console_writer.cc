@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -29,6 +30,7 @@ struct ConsoleWriter::State {
   std::vector<std::byte> pending;  // taken from the log, not yet written
   WatchId watch = WatchId::kNone;
   bool ended = false;
+  std::atomic<bool> posted{false};  // a pump is on its way; one takes everything there is
 
   // Returns false when the file takes no more now or ever.
   bool write_pending() {
@@ -70,6 +72,7 @@ struct ConsoleWriter::State {
   }
 
   void pump(const std::shared_ptr<State>& self) {
+    posted = false;  // before the log is read: later output posts again
     while (!ended) {
       if (!write_pending()) return wait_until_writable(self);
       ended = limit_reached;
@@ -103,9 +106,12 @@ ConsoleWriter::ConsoleWriter(EventLoop& loop, ConsoleLog& log, UniqueFd file, st
   state_->log = &log;
   state_->file = std::move(file);
   state_->limit = limit;
+  // The guest prints byte by byte: only the first byte after a pump wakes the loop.
   log.set_listener([&loop, weak = std::weak_ptr(state_)] {
+    const auto state = weak.lock();
+    if (!state || state->posted.exchange(true)) return;
     loop.post([weak] {
-      if (const auto state = weak.lock()) state->pump(state);
+      if (const auto alive = weak.lock()) alive->pump(alive);
     });
   });
   flush();

@@ -1,0 +1,62 @@
+"""What `podman run` and `supermachine run` must do alike: (image tag, options, command words). Both take the same options."""
+
+ALL = "busybox"
+IDS = ["sh", "-c", "echo $(id -u):$(id -g):$(id -G) $HOME; grep -E '^(Uid|Gid|Groups):' /proc/self/status"]
+
+CASES = [
+    (ALL, [], ["echo", "hello"]),
+    (ALL, [], ["sh", "-c", "echo out; echo err >&2; exit 3"]),
+    *[(ALL, [], ["sh", "-c", f"exit {n}"]) for n in (0, 1, 42, 125, 126, 127, 137, 255)],
+    (ALL, [], ["sh", "-c", "sh -c 'kill -9 $$'"]),  # a container's own PID 1 would be spared
+    (ALL, [], ["no-such-program"]),
+    (ALL, [], ["/no/such/program"]),
+    (ALL, [], ["/etc"]),
+    (ALL, [], ["/etc/passwd"]),
+    (ALL, [], ["sh", "-c", "pwd; umask; echo $0 $#", "name", "a b", ""]),
+    # A missing folder is created, as Docker does it; podman refuses it.
+    (ALL, ["-w", "/tmp"], ["pwd"]),
+    (ALL, ["-w", "relative"], ["pwd"]),
+    (ALL, ["-w", "/etc/passwd"], ["pwd"]),
+    *[(ALL, ["-u", user], IDS) for user in ("user", "1000", "4321", "0:50", "user:staff", "4321:77", "root", "0", "user:1234", "1000:staff")],
+    *[(ALL, ["-u", user], ["true"]) for user in ("nobody-here", "user:nobody-here", "-1", "99999999999")],
+    (ALL, ["-u", "user"], ["sh", "-c", "cat /proc/1/comm >/dev/null; touch /root/x"]),
+    (ALL, ["-e", "A=1=2", "-e", "EMPTY=", "-e", "NOT_SET_ANYWHERE"], ["sh", "-c", "echo \"$A|$EMPTY|${EMPTY-unset}|${NOT_SET_ANYWHERE-unset}\""]),
+    (ALL, ["-h", "my-host"], ["sh", "-c", "hostname; echo $(cat /etc/hostname) $HOSTNAME"]),
+    (ALL, ["--entrypoint", "/bin/echo"], ["x"]),
+    (ALL, ["--entrypoint", ""], ["echo", "y"]),
+    (ALL, ["--entrypoint", "/no/such"], ["x"]),
+    (ALL, ["-i"], ["cat"]),
+    (ALL, [], ["cat"]),
+    (ALL, [], ["sh", "-c", "stat -c '%n %a %u:%g %F' /tmp /etc /bin/busybox /dev/null /dev/shm /dev/pts /proc /sys"]),
+    (ALL, [], ["sh", "-c", "ls /dev/fd/ | head -3; ls -l /dev/stdin /dev/stdout /dev/stderr | sed 's/.*\\/dev/\\/dev/'"]),
+    (ALL, [], ["sh", "-c", "getent hosts localhost 2>/dev/null || grep -c localhost /etc/hosts >/dev/null && echo localhost"]),
+    ("no-command", [], []),
+    ("no-command", [], ["echo", "given"]),
+    ("entrypoint", [], []),
+    ("entrypoint", [], ["a", "b"]),
+    ("entrypoint", ["--entrypoint", "/bin/echo"], []),
+    ("missing-entrypoint", [], []),
+    ("missing-entrypoint", [], ["x"]),
+    ("relative-entrypoint", [], []),
+    ("user-name", [], IDS),
+    ("user-number", [], IDS),
+    ("user-group", [], IDS),
+    ("user-unknown", [], IDS),
+    ("user-unknown", ["-u", "0"], IDS),
+    ("group-unknown", [], IDS),
+    ("workdir", [], ["pwd"]),
+    ("workdir", ["-w", "/tmp"], ["pwd"]),
+    ("workdir-relative", [], ["pwd"]),
+    ("environment", ["-e", "A=option"], ["sh", "-c", "echo \"$A|$B|$HOME|$PATH\""]),
+    ("environment", ["-u", "user"], ["sh", "-c", "echo $HOME"]),
+    ("no-path", [], ["sh", "-c", "echo $PATH $X"]),
+    ("debian", [], ["sh", "-c", ". /etc/os-release; echo $ID; id; dpkg -l | wc -l; find / -xdev -perm -4000 -type f | sort"]),
+    ("debian", ["-u", "daemon"], ["id"]),
+    ("debian", ["-u", "games:users"], ["id"]),
+    ("debian", [], ["bash", "-c", "echo $BASH_VERSION; ulimit -c; exit 9"]),
+    ("python", [], ["python3", "-c", "import sys, os; print(sys.version_info[:2], os.getuid(), os.getcwd()); sys.exit(17)"]),
+    ("python", [], ["python3", "-c", "import hashlib; print(hashlib.sha256(b'x' * 1000000).hexdigest())"]),
+    ("layered", [], ["sh", "-c", "cd /data; find . | sort; find . -type f -exec sha256sum {} + | sort"]),
+]
+
+STDIN = b"standard input\n"
