@@ -7,7 +7,7 @@ CASES = [
     (ALL, [], ["echo", "hello"]),
     (ALL, [], ["sh", "-c", "echo out; echo err >&2; exit 3"]),
     *[(ALL, [], ["sh", "-c", f"exit {n}"]) for n in (0, 1, 42, 125, 126, 127, 137, 255)],
-    (ALL, [], ["sh", "-c", "sh -c 'kill -9 $$'"]),  # a container's own PID 1 would be spared
+    (ALL, [], ["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]),  # a container's own PID 1 would be spared
     (ALL, [], ["no-such-program"]),
     (ALL, [], ["/no/such/program"]),
     (ALL, [], ["/etc"]),
