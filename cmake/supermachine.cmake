@@ -34,6 +34,9 @@ function(sm_library name)
   target_link_libraries(${name} PUBLIC sm_options sm_sanitize)
 endfunction()
 
+# What the thread sanitizer has to see: tests with the label "threads".
+add_custom_target(thread_tests)
+
 # sm_test(NAME SOURCES... [LIBS libs...] [LABELS labels...] [TIMEOUT s]) builds one GoogleTest binary and registers it as one CTest test.
 function(sm_test name)
   if(NOT SM_TESTS)
@@ -48,6 +51,9 @@ function(sm_test name)
   endif()
   if(NOT T_LABELS)
     set(T_LABELS unit)
+  endif()
+  if(threads IN_LIST T_LABELS)
+    add_dependencies(thread_tests ${name})
   endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}")
