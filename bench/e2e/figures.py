@@ -44,11 +44,11 @@ class Bench:
         self.layer = self._layer()
 
     def _layer(self):
-        """A layer with a shell, the block reader and 64 MiB that no compression makes smaller."""
+        """A layer with two programs, the block reader and 64 MiB that no compression makes smaller."""
         root = os.path.join(self.folder, "layer")
         os.makedirs(os.path.join(root, "bin"))
         subprocess.run(["cp", "/bin/busybox", os.path.join(root, "bin")], check=True)
-        for name in ("true", "cat", "head"):
+        for name in ("true", "dd"):
             os.symlink("busybox", os.path.join(root, "bin", name))
         build_static("read_blocks.c", os.path.join(root, "bin", "read_blocks"))
         with open(os.path.join(root, "noise"), "wb") as f:
@@ -126,18 +126,14 @@ class Bench:
         amount, out, into = 64 << 20, [], []
         for _ in range(5):
             start = now()
-            program = Exec(self.socket, ["head", "-c", str(amount), "/dev/zero"])
+            program = Exec(self.socket, ["dd", "if=/dev/zero", "bs=64k", f"count={amount >> 16}"])
             program.wait()
-            assert program.out_bytes == amount
+            assert program.out_bytes >= amount  # dd's own report comes on top
             out.append(amount / (now() - start) * 1e9 / (1 << 20))
             start = now()
-            Exec(self.socket, ["cat"], stdin_bytes=0).wait()
-            overhead = now() - start
-            start = now()
-            program = Exec(self.socket, ["/bin/busybox", "wc", "-c"], stdin_bytes=amount, keep=True)
-            program.wait()
-            assert int(program.kept) == amount
-            into.append(amount / max(now() - start - overhead, 1) * 1e9 / (1 << 20))
+            program = Exec(self.socket, ["dd", "of=/dev/null", "bs=64k"], stdin_bytes=amount)
+            assert program.wait() == 0
+            into.append(amount / (now() - start) * 1e9 / (1 << 20))
         vm.end()
         return {"guest_to_host_mib_s": summary(out), "host_to_guest_mib_s": summary(into)}
 
