@@ -1,0 +1,3 @@
+target_sources(
+  sm_soft_exec
+  PRIVATE semantic.cc)
