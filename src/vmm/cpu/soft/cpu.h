@@ -158,6 +158,7 @@ struct alignas(64) Cpu {
   std::uint8_t interrupt_shadow = 0;
   bool halted = false;
   bool nmi_masked = false;
+  bool shutdown = false;  // a triple fault: only a reset goes on
 
   std::uint32_t index = 0;  // of the vCPU; its APIC id
   Mmu* mmu = nullptr;
