@@ -16,6 +16,9 @@ namespace sm::soft {
 class Mmu;
 class CodeCache;
 class Machine;  // what the vCPUs of one VM share
+class LocalApic;
+class Clock;
+class VcpuPlatform;  // local APIC, time-stamp counter, CPUID, paravirtual registers
 
 // Names of Cpu::gpr.
 enum Gpr : std::uint8_t {
@@ -97,6 +100,7 @@ enum Attention : std::uint32_t {
   kAttentionMemory = 1u << 5,  // TLB or code invalidations from others wait in the Mmu
   kAttentionSingle = 1u << 6,  // TF, an interrupt shadow or armed debug registers: one instruction
   kAttentionPause = 1u << 7,   // another vCPU needs the machine stopped, see Machine
+  kAttentionUnhalt = 1u << 8,  // ends HLT whatever EFLAGS.IF is, see VcpuPlatform::take_unhalt()
 };
 
 // One slot of a translation cache: `tag` is the guest-virtual page address, `host` its bytes.
@@ -164,6 +168,9 @@ struct alignas(64) Cpu {
   Mmu* mmu = nullptr;
   CodeCache* code = nullptr;
   Machine* machine = nullptr;
+  LocalApic* apic = nullptr;
+  Clock* clock = nullptr;
+  VcpuPlatform* platform = nullptr;
 
   bool long_mode() const { return (efer & (1u << 10)) != 0; }  // EFER.LMA
   std::uint64_t rflags() const { return status.eflags() | other_flags | 2u; }
