@@ -7,7 +7,7 @@ namespace sm::soft {
 
 namespace {
 
-constexpr std::uint32_t kGeneralDetect = 1u << 13;                // of DR7
+constexpr std::uint32_t kGeneralDetect = 1u << 13;                   // of DR7
 constexpr std::uint64_t kDr6Writable = 0xE00F, kDr7Unused = 0xD800;  // BT BS BD B3-B0
 
 // DR7's R/W field.
@@ -90,8 +90,8 @@ std::uint32_t instruction_breakpoints(const Cpu& cpu, std::uint64_t linear) {
 std::uint32_t data_breakpoints(const Cpu& cpu, std::uint64_t linear, std::uint32_t size,
                                bool is_write) {
   return hits(cpu, [&](const Breakpoint& point) {
-    const bool wanted = point.condition == Condition::kAccess ||
-                        (is_write && point.condition == Condition::kWrite);
+    const bool wanted =
+        point.condition == Condition::kAccess || (is_write && point.condition == Condition::kWrite);
     return wanted && overlaps(point, linear, size);
   });
 }

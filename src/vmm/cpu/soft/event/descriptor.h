@@ -46,9 +46,7 @@ struct Attributes {
   bool is_system() const { return !has(attribute::kCodeOrData); }
   SystemType system_type() const { return static_cast<SystemType>(raw & attribute::kType); }
   bool is_code() const { return has(attribute::kCodeOrData | attribute::kCode); }
-  bool is_conforming_code() const {
-    return is_code() && has(attribute::kConformingOrExpandDown);
-  }
+  bool is_conforming_code() const { return is_code() && has(attribute::kConformingOrExpandDown); }
   bool is_data() const { return !is_system() && !has(attribute::kCode); }
   bool is_writable_data() const { return is_data() && has(attribute::kReadableOrWritable); }
   bool is_readable() const {
@@ -72,11 +70,11 @@ struct Descriptor {
     const auto raw = static_cast<std::uint32_t>((low & 0xFFFF) | ((low >> 32) & 0xF0000));
     return attributes().has(attribute::kGranular) ? raw << 12 | 0xFFF : raw;
   }
+  // Of a 16-byte descriptor: where a second descriptor would have its type.
+  bool second_type_clear() const { return ((high >> 40) & 0x1F) == 0; }
   // Of gates.
   std::uint16_t gate_selector() const { return static_cast<std::uint16_t>(low >> 16); }
-  std::uint64_t gate_offset() const {
-    return (low & 0xFFFF) | ((low >> 48) << 16) | (high << 32);
-  }
+  std::uint64_t gate_offset() const { return (low & 0xFFFF) | ((low >> 48) << 16) | (high << 32); }
   std::uint8_t gate_stack() const { return (low >> 32) & 7; }        // IST of a 64-bit gate
   std::uint8_t gate_parameters() const { return (low >> 32) & 31; }  // of a call gate
 };

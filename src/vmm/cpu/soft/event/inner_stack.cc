@@ -14,7 +14,7 @@ bool read_tss(Cpu& cpu, std::uint32_t offset, void* out, std::uint32_t size, std
   if (!cpu.task.usable || offset + size - 1 > cpu.task.limit) {
     return refuse(cpu, vector::kInvalidTss, selector_error(cpu.task.selector, ext));
   }
-  return load_linear(cpu, cpu.task.base + offset, out, size, Privilege::kSystem);
+  return load_table(cpu, cpu.task.base + offset, out, size);
 }
 
 bool read_long_pointer(Cpu& cpu, std::uint32_t offset, std::uint32_t ext, StackTarget& out) {

@@ -19,13 +19,11 @@ bool has_second_half(Attributes attributes) {
     case SystemType::kLdt:
     case SystemType::kTss:
     case SystemType::kBusyTss:
-    case SystemType::kCallGate: return true;
-    default: return false;
+    case SystemType::kCallGate:
+      return true;
+    default:
+      return false;
   }
-}
-
-bool load_quad(Cpu& cpu, std::uint64_t linear, std::uint64_t& value) {
-  return load_linear(cpu, linear, &value, sizeof value, Privilege::kSystem);
 }
 
 // Spec: SDM vol. 2, MOV; DS, ES, FS and GS.
@@ -33,8 +31,7 @@ bool check_data_segment(Cpu& cpu, std::uint16_t selector, Attributes attributes)
   const std::uint32_t error = selector_error(selector);
   if (!attributes.is_readable()) return refuse(cpu, vector::kProtection, error);
   const std::uint8_t dpl = attributes.dpl();
-  if (!attributes.is_conforming_code() &&
-      (requested_privilege(selector) > dpl || cpu.cpl > dpl)) {
+  if (!attributes.is_conforming_code() && (requested_privilege(selector) > dpl || cpu.cpl > dpl)) {
     return refuse(cpu, vector::kProtection, error);
   }
   return attributes.present() || refuse(cpu, vector::kSegmentNotPresent, error);
@@ -67,11 +64,10 @@ Lookup find_descriptor(Cpu& cpu, std::uint16_t selector, DescriptorEntry& entry)
   const std::uint32_t offset = selector & 0xFFF8u;
   if (offset + 7 > limit) return Lookup::kOutside;
   entry = {.linear = base + offset, .selector = selector};
-  if (!cpu.long_mode()) entry.linear &= 0xFFFFFFFF;
-  if (!load_quad(cpu, entry.linear, entry.descriptor.low)) return Lookup::kAborted;
+  if (!load_table(cpu, entry.linear, &entry.descriptor.low, 8)) return Lookup::kAborted;
   if (cpu.long_mode() && has_second_half(entry.attributes())) {
     if (offset + 15 > limit) return Lookup::kOutside;
-    if (!load_quad(cpu, entry.linear + 8, entry.descriptor.high)) return Lookup::kAborted;
+    if (!load_table(cpu, entry.linear + 8, &entry.descriptor.high, 8)) return Lookup::kAborted;
   }
   return Lookup::kFound;
 }
@@ -83,12 +79,19 @@ bool fetch_descriptor(Cpu& cpu, std::uint16_t selector, std::uint8_t vector, std
   return lookup == Lookup::kFound;
 }
 
+bool load_table(Cpu& cpu, std::uint64_t linear, void* out, std::uint32_t size) {
+  if (!cpu.long_mode()) linear &= 0xFFFFFFFF;
+  return load_linear(cpu, linear, out, size, Privilege::kSystem);
+}
+
 bool set_type_bits(Cpu& cpu, DescriptorEntry& entry, std::uint16_t bits) {
   if (entry.attributes().has(bits)) return true;
   constexpr std::uint64_t kTypeByte = 5;
   const std::uint64_t low = entry.descriptor.low | std::uint64_t{bits} << (kTypeByte * 8);
   const auto byte = static_cast<std::uint8_t>(low >> (kTypeByte * 8));
-  if (!store_linear(cpu, entry.linear + kTypeByte, &byte, 1, Privilege::kSystem)) return false;
+  std::uint64_t linear = entry.linear + kTypeByte;
+  if (!cpu.long_mode()) linear &= 0xFFFFFFFF;
+  if (!store_linear(cpu, linear, &byte, 1, Privilege::kSystem)) return false;
   entry.descriptor.low = low;
   return true;
 }
@@ -121,10 +124,9 @@ bool load_segment(Cpu& cpu, Segment which, std::uint16_t selector) {
   }
   SegmentRegister loaded;
   const bool null_stack = cpu.mode == CodeMode::k64 && cpu.cpl != 3;
-  const bool ok = which == Segment::kSs
-                      ? read_stack_segment(cpu, selector, cpu.cpl, null_stack, vector::kProtection,
-                                           0, loaded)
-                      : read_data_segment(cpu, selector, loaded);
+  const bool ok = which == Segment::kSs ? read_stack_segment(cpu, selector, cpu.cpl, null_stack,
+                                                             vector::kProtection, 0, loaded)
+                                        : read_data_segment(cpu, selector, loaded);
   if (ok) register_of(cpu, which) = loaded;
   return ok;
 }

@@ -36,6 +36,9 @@ bool fetch_descriptor(Cpu& cpu, std::uint16_t selector, std::uint8_t vector, std
 // Sets bits of the type in memory and in `entry`, if they are not set: accessed, busy.
 bool set_type_bits(Cpu& cpu, DescriptorEntry& entry, std::uint16_t bits);
 
+// Reads what the processor reads by itself, whatever the CPL: descriptor tables, TSS, vectors.
+bool load_table(Cpu& cpu, std::uint64_t linear, void* out, std::uint32_t size);
+
 // The error code that names a selector.
 inline std::uint32_t selector_error(std::uint16_t selector, std::uint32_t ext = 0) {
   return (selector & 0xFFFCu) | ext;
