@@ -1,3 +1,16 @@
 target_sources(
   sm_soft_exec
-  PRIVATE semantic.cc)
+  PRIVATE alu.cc
+          atomic.cc
+          bits.cc
+          control.cc
+          decimal.cc
+          flag_ops.cc
+          move.cc
+          multiply.cc
+          port.cc
+          random.cc
+          semantic.cc
+          shift.cc
+          stack.cc
+          string.cc)
