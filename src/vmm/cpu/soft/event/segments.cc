@@ -133,11 +133,16 @@ bool load_segment(Cpu& cpu, Segment which, std::uint16_t selector) {
 
 void load_real_segment(Cpu& cpu, Segment which, std::uint16_t selector) {
   SegmentRegister& reg = register_of(cpu, which);
+  constexpr std::uint16_t kData = attribute::kPresent | attribute::kCodeOrData |
+                                  attribute::kReadableOrWritable | attribute::kAccessed;
   if (!reg.usable) {  // what a null selector left behind in protected mode
     reg.limit = 0xFFFF;
-    reg.attributes = attribute::kPresent | attribute::kCodeOrData | attribute::kReadableOrWritable |
-                     attribute::kAccessed;
+    reg.attributes = kData;
     reg.usable = true;
+  }
+  // Real mode writes through CS as well.
+  if (which == Segment::kCs) {
+    reg.attributes = static_cast<std::uint16_t>((reg.attributes & 0xFF00) | kData);
   }
   reg.selector = selector;
   reg.base = std::uint64_t{selector} << 4;
