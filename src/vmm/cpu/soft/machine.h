@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/mmu/page_map.h"
@@ -21,10 +22,6 @@
 #include "vmm/memory/guest_memory.h"
 
 namespace sm::soft {
-
-class LocalApic;
-class IoApic;
-class Timers;
 
 class Machine final : public MemoryObserver {
  public:
@@ -59,8 +56,9 @@ class Machine final : public MemoryObserver {
   // request that was posted before visible in Cpu::attention.
   void enter_guest(Cpu& cpu);
   void leave_guest(Cpu& cpu);
-  // HLT: outside of the guest until one of `mask` is in Cpu::attention, then in it again.
-  void sleep(Cpu& cpu, std::uint32_t mask);
+  // HLT: outside of the guest until one of `mask` is in Cpu::attention or CLOCK_MONOTONIC has come
+  // to `deadline_ns`, then in it again.
+  void sleep(Cpu& cpu, std::uint32_t mask, std::optional<std::uint64_t> deadline_ns);
   // kAttentionPause: lets the other one do its work. Between two instructions, or where the one at
   // hand has not looked at memory yet.
   void give_way(Cpu& cpu) {
@@ -94,11 +92,6 @@ class Machine final : public MemoryObserver {
     Machine& machine_;
     std::unique_lock<std::mutex> lock_;
   };
-
-  // The platform's parts, owned by the engine; set before the first vCPU runs.
-  IoApic* io_apic = nullptr;
-  Timers* timers = nullptr;
-  std::array<LocalApic*, kMaxSoftVcpus> local_apic{};
 
  private:
   struct Slot {

@@ -1,5 +1,5 @@
-// PhysicalMemory: guest-physical addresses to the host's bytes of RAM, in two comparisons. A view of
-// a GuestMemory, which outlives it. Any thread; constant after construction.
+// PhysicalMemory: guest-physical addresses to the host's bytes of RAM, in two comparisons. A view
+// of a GuestMemory, which outlives it. Any thread; constant after construction.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,141 @@
+// TlbBank: the translations of one privilege and address space: reads, writes and instruction
+// fetches, each direct-mapped. Flushing costs what was filled since the last flush.
+// Thread: the vCPU's own.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "vmm/cpu/soft/cpu.h"
+#include "vmm/cpu/soft/mmu/physical_memory.h"
+
+namespace sm::soft {
+
+struct CodePage;
+
+// Where decoded code of a virtual page is. `tag`: page address and, in the low bits, CodeMode.
+struct FetchEntry {
+  std::uint64_t tag;
+  CodePage* page;
+};
+inline constexpr std::size_t kFetchEntries = 256;
+
+// A set of slot numbers.
+template <std::size_t N>
+class SlotSet {
+ public:
+  void add(std::size_t slot) { words_[slot / 64] |= 1ull << slot % 64; }
+  template <class Work>
+  void take_each(Work&& work) {
+    for (std::size_t i = 0; i < words_.size(); ++i) {
+      for (std::uint64_t word = words_[i]; word != 0; word &= word - 1) {
+        work(i * 64 + static_cast<std::size_t>(std::countr_zero(word)));
+      }
+      words_[i] = 0;
+    }
+  }
+  template <class Work>
+  void for_each(Work&& work) const {
+    for (std::size_t i = 0; i < words_.size(); ++i) {
+      for (std::uint64_t word = words_[i]; word != 0; word &= word - 1) {
+        work(i * 64 + static_cast<std::size_t>(std::countr_zero(word)));
+      }
+    }
+  }
+  bool empty() const {
+    for (const std::uint64_t word : words_) {
+      if (word != 0) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::array<std::uint64_t, N / 64> words_{};
+};
+
+class TlbBank {
+ public:
+  TlbBank() {
+    for (std::size_t i = 0; i < kTlbEntries; ++i) clear_slot(i);
+    for (std::size_t i = 0; i < kFetchEntries; ++i) clear_fetch(i);
+  }
+
+  const TlbEntry* reads() const { return read_.data(); }
+  const TlbEntry* writes() const { return write_.data(); }
+  const FetchEntry& fetch(std::uint64_t linear) const {
+    return fetch_[(linear / kPageSize) % kFetchEntries];
+  }
+
+  // `linear` and `host` are those of the page. `is_local`: goes with the address space;
+  // `page_shift`: of the page that this is a 4 KiB slice of.
+  void insert(std::uint64_t linear, std::byte* host, bool is_write, bool is_local,
+              std::uint32_t page_shift) {
+    const std::size_t slot = slot_of(linear);
+    if (read_[slot].tag != linear) clear_slot(slot);
+    read_[slot] = {linear, host};
+    if (is_write) write_[slot] = {linear, host};
+    filled_.add(slot);
+    if (is_local) local_.add(slot);
+    largest_shift_ = largest_shift_ < page_shift ? page_shift : largest_shift_;
+  }
+  void insert_fetch(std::uint64_t linear, CodeMode mode, CodePage* page, bool is_local,
+                    std::uint32_t page_shift) {
+    const std::size_t slot = (linear / kPageSize) % kFetchEntries;
+    fetch_[slot] = {linear | static_cast<std::uint64_t>(mode), page};
+    fetch_filled_.add(slot);
+    if (is_local) fetch_local_.add(slot);
+    largest_shift_ = largest_shift_ < page_shift ? page_shift : largest_shift_;
+  }
+
+  void flush() {
+    filled_.take_each([this](std::size_t slot) { clear_slot(slot); });
+    local_ = {};
+    flush_fetch();
+    largest_shift_ = kSmallShift;
+  }
+  void flush_local() {
+    local_.take_each([this](std::size_t slot) { clear_slot(slot); });
+    fetch_local_.take_each([this](std::size_t slot) { clear_fetch(slot); });
+  }
+  void flush_fetch() {
+    fetch_filled_.take_each([this](std::size_t slot) { clear_fetch(slot); });
+    fetch_local_ = {};
+  }
+  // All slices of the page that holds `linear`, however large it is.
+  void flush_page(std::uint64_t linear) {
+    clear_slot(slot_of(linear));
+    clear_fetch((linear / kPageSize) % kFetchEntries);
+    if (largest_shift_ == kSmallShift) return;
+    const std::uint64_t mask = ~0ull << largest_shift_;
+    filled_.for_each([&](std::size_t slot) {
+      if (((read_[slot].tag ^ linear) & mask) == 0) clear_slot(slot);
+    });
+    fetch_filled_.for_each([&](std::size_t slot) {
+      if (((fetch_[slot].tag ^ linear) & mask) == 0) clear_fetch(slot);
+    });
+  }
+  // Write translations to one page of RAM.
+  void drop_writes(const std::byte* host) {
+    filled_.for_each([&](std::size_t slot) {
+      if (write_[slot].host == host) write_[slot] = {empty_tag(slot), nullptr};
+    });
+  }
+
+ private:
+  static constexpr std::uint32_t kSmallShift = 12;
+  static std::size_t slot_of(std::uint64_t linear) { return (linear / kPageSize) % kTlbEntries; }
+  // The address of a page that belongs into another slot, so that no address hits.
+  static std::uint64_t empty_tag(std::size_t slot) { return (slot ^ 1) * kPageSize; }
+  void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
+  void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
+
+  std::array<TlbEntry, kTlbEntries> read_, write_;
+  std::array<FetchEntry, kFetchEntries> fetch_;
+  SlotSet<kTlbEntries> filled_, local_;
+  SlotSet<kFetchEntries> fetch_filled_, fetch_local_;
+  std::uint32_t largest_shift_ = kSmallShift;
+};
+
+}  // namespace sm::soft
