@@ -54,10 +54,7 @@ void go(Cpu& cpu, const Return& to, std::uint64_t inner_pointer) {
 
 void return_flags(Cpu& cpu, std::uint64_t image, std::uint32_t writable) {
   load_rflags(cpu, (cpu.rflags() & ~std::uint64_t{writable}) | (image & writable));
-  if (cpu.nmi_masked) {
-    cpu.nmi_masked = false;
-    request_attention(cpu, kAttentionNmi);
-  }
+  cpu.nmi_masked = false;  // one that came meanwhile is a request of its own
 }
 
 // IRET loads some flags more than POPF. To be asked before the CPL changes.

@@ -154,13 +154,10 @@ void set_cpl(Cpu& cpu, std::uint8_t cpl) {
   cpl_changed(cpu);
 }
 
-void update_code_mode(Cpu& cpu) {
-  const Attributes cs = attributes_of(register_of(cpu, Segment::kCs));
-  if (cpu.long_mode() && cs.is_long()) {
-    cpu.mode = CodeMode::k64;
-  } else {
-    cpu.mode = cs.is_big() ? CodeMode::k32 : CodeMode::k16;
-  }
+CodeMode code_mode_of(const Cpu& cpu) {
+  const Attributes cs = attributes_of(cpu.segment[static_cast<std::size_t>(Segment::kCs)]);
+  if (cpu.long_mode() && cs.is_long()) return CodeMode::k64;
+  return cs.is_big() ? CodeMode::k32 : CodeMode::k16;
 }
 
 void set_code_segment(Cpu& cpu, const SegmentRegister& cs, std::uint8_t cpl) {
@@ -168,7 +165,7 @@ void set_code_segment(Cpu& cpu, const SegmentRegister& cs, std::uint8_t cpl) {
   reg = cs;
   reg.selector = with_privilege(cs.selector, cpl);
   set_cpl(cpu, cpl);
-  update_code_mode(cpu);
+  cpu.mode = code_mode_of(cpu);
 }
 
 void drop_inner_segments(Cpu& cpu) {

@@ -55,8 +55,8 @@ bool read_stack_segment(Cpu& cpu, std::uint16_t selector, std::uint8_t cpl, bool
 void load_real_segment(Cpu& cpu, Segment which, std::uint16_t selector);
 
 void set_cpl(Cpu& cpu, std::uint8_t cpl);
-// Cpu::mode from CS and EFER.LMA; after either has changed.
-void update_code_mode(Cpu& cpu);
+// What Cpu::mode must be, by CS and EFER.LMA.
+CodeMode code_mode_of(const Cpu& cpu);
 // CS and CPL together. The selector's low bits become the CPL.
 void set_code_segment(Cpu& cpu, const SegmentRegister& cs, std::uint8_t cpl);
 

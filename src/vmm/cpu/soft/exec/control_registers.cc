@@ -52,7 +52,7 @@ bool write_cr0(Cpu& cpu, std::uint64_t value) {
   cpu.cr0 = value;
   cpu.efer &= ~efer::kLma;
   if (pages && long_enabled) cpu.efer |= efer::kLma;
-  update_code_mode(cpu);
+  cpu.mode = code_mode_of(cpu);
   if ((changed & kCr0Paging) != 0) paging_changed(cpu);
   return true;
 }
