@@ -1,0 +1,17 @@
+target_sources(
+  sm_soft_exec
+  PRIVATE mxcsr.cc
+          vector.cc
+          vector_common.cc
+          vector_convert.cc
+          vector_float.cc
+          vector_immediate.cc
+          vector_integer.cc
+          vector_move.cc
+          vector_state.cc
+          vector_text.cc
+          x87_control.cc
+          x87_fast.cc
+          x87_general.cc
+          x87_host.cc
+          x87_state.cc)
