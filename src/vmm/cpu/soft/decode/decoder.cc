@@ -220,7 +220,8 @@ void Decoder::set_sizes() {
   } else if (is_64()) {
     const bool is_wide =
         rex_w() || (flags & kForce64) != 0 || ((flags & kDefault64) != 0 && !operand_size_prefix_);
-    insn_.operand_size = is_wide ? 8 : operand_size_prefix_ ? 2 : 4;
+    const std::uint8_t widest = (flags & kMost4) != 0 ? 4 : 8;
+    insn_.operand_size = is_wide ? widest : operand_size_prefix_ ? 2 : 4;
   } else {
     insn_.operand_size = (mode_ == CodeMode::k32) != operand_size_prefix_ ? 4 : 2;
   }

@@ -79,6 +79,7 @@ inline constexpr Flags kNative = 1u << 6;     // operand size 8 in 64-bit mode, 
 inline constexpr Flags kString = 1u << 7;     // F3 and F2 repeat
 inline constexpr Flags kCondition = 1u << 8;  // the low four opcode bits are Insn::condition
 inline constexpr Flags kIgnoreMod = 1u << 9;  // ModRM.mod is taken as 3
+inline constexpr Flags kMost4 = 1u << 10;     // operand size at most 4
 
 // An opcode as it is written down.
 struct Row {

@@ -23,6 +23,7 @@ enum class Arg : std::uint8_t {
   Ed,
   Ev,
   Ey,
+  Ez,
   EyMb,
   EyMw,
   EyMd,
@@ -149,6 +150,7 @@ constexpr std::array<ArgInfo, kArgCount> make_arg_info() {
   set(Arg::Ed, {kModRmRm, K::kGpr, 4, 4});
   set(Arg::Ev, {kModRmRm, K::kGpr, kSizeV, kSizeV});
   set(Arg::Ey, {kModRmRm, K::kGpr, kSizeY, kSizeY});
+  set(Arg::Ez, {kModRmRm, K::kGpr, kSizeZ, kSizeZ});
   set(Arg::EyMb, {kModRmRm, K::kGpr, kSizeY, 1});
   set(Arg::EyMw, {kModRmRm, K::kGpr, kSizeY, 2});
   set(Arg::EyMd, {kModRmRm, K::kGpr, kSizeY, 4});
