@@ -32,7 +32,10 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(Op::kCount)> kOp
 };
 
 std::string_view gpr_name(unsigned number, unsigned size) {
-  if (number >= kNames64.size()) return size == 1 ? kHighNames[(number - 16) & 15] : "rip";
+  if (number >= kNames64.size()) {
+    if (size == 1) return kHighNames[(number - kNames64.size()) % 4];
+    return size == 4 ? "eip" : "rip";
+  }
   switch (size) {
     case 1:
       return kNames8[number];
@@ -111,13 +114,16 @@ std::string signed_hex(std::int64_t value, bool plus) {
   return fmt::format("{}{:#x}", plus ? "+" : "", bits);
 }
 
-// Registers tell the size of memory beside them; otherwise it is written.
+// Registers tell the size of memory beside them, but CL, which may count shifts; otherwise it is
+// written.
 std::string_view size_text(const Insn& insn, const Operand& memory) {
   for (unsigned i = 0; i < insn.operand_count; ++i) {
     const OperandKind kind = insn.operand[i].kind;
     const bool tells =
         kind == OperandKind::kGpr || kind == OperandKind::kXmm || kind == OperandKind::kMmx;
-    if (tells && insn.operand[i].size == memory.size) return "";
+    const bool is_cl =
+        kind == OperandKind::kGpr && insn.operand[i].size == 1 && insn.operand[i].reg == 1;
+    if (tells && !is_cl && insn.operand[i].size == memory.size) return "";
   }
   switch (memory.size) {
     case 1:

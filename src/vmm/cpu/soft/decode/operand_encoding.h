@@ -1,5 +1,5 @@
 // How operands are encoded: the names that the opcode maps use and what each of them stands for.
-// Spec: SDM vol. 2, appendix A.2, whose names are kept where it has one.
+// Spec: SDM vol. 2, appendix A.2, whose names are kept where it has them.
 #pragma once
 
 #include <array>
@@ -10,91 +10,47 @@
 
 namespace sm::soft {
 
-// First letter: E, register or memory by ModRM.rm; G, register by ModRM.reg; M, memory; R, register
-// by ModRM.rm; Z, register by the low opcode bits; I, immediate; J, relative; A, far; O, moffs;
-// P/N/Q, MMX by reg/by rm/by rm or memory; V/U/W, the same for XMM; S, C, D, segment, control,
-// debug register by ModRM.reg. Rest: b w d q x, 1 2 4 8 16 bytes; v, the operand size; y, 8 with
-// REX.W and otherwise 4; z, as v but at most 4. Two letters after another: register and memory of
-// different sizes.
+// First letter:
+//   E        general register or memory by ModRM.rm; R, only the register; M, only memory
+//   G, Z     general register by ModRM.reg, by the low opcode bits
+//   Q, N, P  MMX register or memory by ModRM.rm; only the register; register by ModRM.reg
+//   W, U, V  the same for XMM
+//   S, C, D  segment, control, debug register by ModRM.reg
+//   I, J, A  immediate; branch displacement; far pointer
+//   O        memory by an offset behind the opcode
+// Size: b w d q t x, 1 2 4 8 10 16 bytes; v, the operand size; z, the same but at most 4; y, 8 with
+// REX.W and otherwise 4; n, 8 in 64-bit mode and otherwise 4. A second pair is the size of memory
+// where it is another.
+// clang-format off
 enum class Arg : std::uint8_t {
   kNone,
-  Eb,
-  Ew,
-  Ed,
-  Ev,
-  Ey,
-  Ez,
-  EyMb,
-  EyMw,
-  EyMd,
-  EvMw,
-  Gb,
-  Gw,
-  Gd,
-  Gv,
-  Gy,
-  Mb,
-  Mw,
-  Md,
-  Mq,
-  Mx,
-  Mv,
-  My,
-  M,  // an address nothing is accessed at, or too many bytes for Operand::size (FXSAVE)
-  Ma,
-  Mp,      // two values of the operand size; a far pointer
-  Ms,      // limit and base: 6 or 10 bytes
-  Mt,      // 10 bytes of x87
-  Menv,    // x87 environment, 14 or 28 bytes
-  Mstate,  // x87 state, 94 or 108 bytes
-  Rv,
-  Ry,
-  Zb,
-  Zv,
-  Ib,   // a byte, zero-extended
-  Ibs,  // a byte, sign-extended
-  Ib2,  // a byte, as the second immediate
-  Iw,   // a word, zero-extended
-  Iz,   // at most 4 bytes, sign-extended
-  Iv,   // up to 8 bytes
-  One,  // 1, without bytes
-  Jb,
-  Jz,
-  Ap,
-  Ob,
-  Ov,
-  Sw,
-  Cn,
-  Dn,
-  Pq,
-  Nq,
-  Qd,
-  Qq,
-  Vx,
-  Ux,
-  Ww,
-  Wd,
-  Wq,
-  Wx,
-  PV,
-  NU,
-  QW,    // MMX, with prefix 66 XMM
-  QdWx,  // the same, of which memory is 4 or 16 bytes
-  AL,
-  CL,
-  AX,
-  DX,
-  rAX,
-  eAX,
-  ES,
-  CS,
-  SS,
-  DS,
-  FS,
-  GS,
-  ST0,
-  STi,
+  Eb, Ew, Ev, Ey, Ez, EyMb, EyMw, EyMd, EvMw,
+  Gb, Gw, Gv, Gy,
+  Mb, Mw, Md, Mq, Mt, Mx, Mv, My,
+  M,         // nothing is accessed, or more than Operand::size can say (FXSAVE)
+  Ma,        // two values of the operand size
+  Mp,        // a far pointer
+  Ms,        // limit and base of a descriptor table: 6 or 10 bytes
+  Menv,      // x87 environment: 14 or 28 bytes
+  Mstate,    // x87 state: 94 or 108 bytes
+  Rv, Ry,
+  Zb, Zv,
+  Ib, Iw,    // zero-extended
+  Ibs, Iz,   // sign-extended
+  Iv,
+  Ib2,       // the second immediate
+  One,       // 1, without a byte
+  Jb, Jz, Ap, Ob, Ov,
+  Sw, Cn, Dn,
+  Pq, Nq, Qq,
+  Vx, Ux, Ww, Wd, Wq, Wx,
+  PV, NU, QW,  // MMX, and with prefix 66 XMM
+  QdWx,        // the same; memory is 4 or 16 bytes
+  AL, CL, AX, DX, rAX, eAX,
+  ES, CS, SS, DS, FS, GS,
+  ST0, STi,
 };
+// clang-format on
 
 inline constexpr std::size_t kArgCount = static_cast<std::size_t>(Arg::STi) + 1;
 
@@ -147,7 +103,6 @@ constexpr std::array<ArgInfo, kArgCount> make_arg_info() {
 
   set(Arg::Eb, {kModRmRm, K::kGpr, 1, 1});
   set(Arg::Ew, {kModRmRm, K::kGpr, 2, 2});
-  set(Arg::Ed, {kModRmRm, K::kGpr, 4, 4});
   set(Arg::Ev, {kModRmRm, K::kGpr, kSizeV, kSizeV});
   set(Arg::Ey, {kModRmRm, K::kGpr, kSizeY, kSizeY});
   set(Arg::Ez, {kModRmRm, K::kGpr, kSizeZ, kSizeZ});
@@ -157,7 +112,6 @@ constexpr std::array<ArgInfo, kArgCount> make_arg_info() {
   set(Arg::EvMw, {kModRmRm, K::kGpr, kSizeV, 2});
   set(Arg::Gb, {kModRmReg, K::kGpr, 1});
   set(Arg::Gw, {kModRmReg, K::kGpr, 2});
-  set(Arg::Gd, {kModRmReg, K::kGpr, 4});
   set(Arg::Gv, {kModRmReg, K::kGpr, kSizeV});
   set(Arg::Gy, {kModRmReg, K::kGpr, kSizeY});
 
@@ -200,7 +154,6 @@ constexpr std::array<ArgInfo, kArgCount> make_arg_info() {
 
   set(Arg::Pq, {kModRmReg, K::kMmx, 8});
   set(Arg::Nq, {kRmRegister, K::kMmx, 8});
-  set(Arg::Qd, {kModRmRm, K::kMmx, 8, 4});
   set(Arg::Qq, {kModRmRm, K::kMmx, 8, 8});
   set(Arg::Vx, {kModRmReg, K::kXmm, 16});
   set(Arg::Ux, {kRmRegister, K::kXmm, 16});
