@@ -57,12 +57,28 @@ Next xadd(Cpu& cpu, const Insn& insn) {
 }
 
 // Destination equal to the accumulator: it takes the source. Otherwise the accumulator takes the
-// destination, which is written back as it was.
+// destination, and memory is written back as it was.
+template <class T>
+Next compare_exchange_register(Cpu& cpu, const Insn& insn, T expected, T source) {
+  const std::uint8_t reg = insn.operand[0].reg;
+  const T old = read_gpr<T>(cpu, reg);
+  host::sub(expected, old, cpu.status);
+  if (cpu.status.zf()) {
+    write_gpr<T>(cpu, reg, source);
+  } else {
+    write_gpr<T>(cpu, kRax, old);
+  }
+  return Next::kNext;
+}
+
 Next cmpxchg(Cpu& cpu, const Insn& insn) {
   return by_size(insn.operand[0].size, [&](auto tag) {
     using T = decltype(tag);
     const T expected = read_gpr<T>(cpu, kRax);
     const T source = read_gpr<T>(cpu, insn.operand[1].reg);
+    if (insn.operand[0].kind == OperandKind::kGpr) {
+      return compare_exchange_register<T>(cpu, insn, expected, source);
+    }
     T old = 0;
     const Next next = modify<T>(cpu, insn, [&](T seen, StatusFlags& flags) {
       old = seen;
@@ -84,10 +100,12 @@ Next compare_exchange_pair(Cpu& cpu, const Insn& insn) {
   };
   const Whole expected = joined(kRdx, kRax);
   const Whole desired = joined(kRcx, kRbx);
+  const std::uint64_t offset = effective_offset(cpu, insn);
   std::uint64_t linear = 0;
-  if (!linear_address(cpu, insn.segment, effective_offset(cpu, insn), sizeof(Whole), true,
-                      linear)) {
-    return Next::kAborted;
+  if (!linear_address(cpu, insn.segment, offset, sizeof(Whole), true, linear)) {
+    // Alignment is looked at first, and never is a fault of the stack.
+    const bool misaligned = sizeof(Whole) == 16 && offset % 16 != 0;
+    return misaligned ? raise(cpu, vector::kProtection, 0) : Next::kAborted;
   }
   if (sizeof(Whole) == 16 && linear % 16 != 0) return raise(cpu, vector::kProtection, 0);
   Whole old = 0;

@@ -1,6 +1,8 @@
-// Near branches, loops and BOUND.
+// Near branches, loops, BOUND, INTO and ARPL.
 #include <array>
 
+#include "vmm/cpu/soft/event/deliver.h"
+#include "vmm/cpu/soft/event/permission.h"
 #include "vmm/cpu/soft/exec/groups.h"
 #include "vmm/cpu/soft/exec/operand.h"
 #include "vmm/cpu/soft/exec/stack_access.h"
@@ -39,11 +41,11 @@ Next jump_relative(Cpu& cpu, const Insn& insn) {
   return check_target(cpu, insn, target) ? jump(cpu, target) : Next::kAborted;
 }
 
-// The target of JMP and CALL: relative, or the value of a register or memory.
+// The target of JMP and CALL, unchecked: relative, or the value of a register or memory.
 bool read_target(Cpu& cpu, const Insn& insn, std::uint64_t& target) {
   if (insn.operand[0].kind == OperandKind::kRel) {
     target = next_rip(cpu, insn) + static_cast<std::uint64_t>(insn.imm);
-    return check_target(cpu, insn, target);
+    return true;
   }
   const Next next = by_wide_size(insn.operand_size, [&](auto tag) {
     decltype(tag) value = 0;
@@ -51,7 +53,7 @@ bool read_target(Cpu& cpu, const Insn& insn, std::uint64_t& target) {
     target = value;
     return done(ok);
   });
-  return next == Next::kNext && check_target(cpu, insn, target);
+  return next == Next::kNext;
 }
 
 Next jcc(Cpu& cpu, const Insn& insn) {
@@ -60,16 +62,22 @@ Next jcc(Cpu& cpu, const Insn& insn) {
 
 Next jmp_near(Cpu& cpu, const Insn& insn) {
   std::uint64_t target = 0;
-  return read_target(cpu, insn, target) ? jump(cpu, target) : Next::kAborted;
+  const bool ok = read_target(cpu, insn, target) && check_target(cpu, insn, target);
+  return ok ? jump(cpu, target) : Next::kAborted;
 }
 
+// As on processors the return address is written before a bad target is found.
 Next call_near(Cpu& cpu, const Insn& insn) {
   std::uint64_t target = 0;
   if (!read_target(cpu, insn, target)) return Next::kAborted;
+  const std::uint64_t before = cpu.gpr[kRsp];
   const Next next = by_wide_size(insn.operand_size, [&](auto tag) {
     return done(push_value(cpu, static_cast<decltype(tag)>(next_rip(cpu, insn))));
   });
-  return next == Next::kNext ? jump(cpu, target) : next;
+  if (next != Next::kNext) return next;
+  if (check_target(cpu, insn, target)) return jump(cpu, target);
+  cpu.gpr[kRsp] = before;
+  return Next::kAborted;
 }
 
 Next ret_near(Cpu& cpu, const Insn& insn) {
@@ -125,6 +133,26 @@ Next bound(Cpu& cpu, const Insn& insn) {
                                 : bound_sized<std::int32_t>(cpu, insn);
 }
 
+// Like INT 4: the handler returns behind it.
+Next into(Cpu& cpu, const Insn& insn) {
+  if (!cpu.status.of()) return Next::kNext;
+  return software_interrupt(cpu, vector::kOverflow, next_rip(cpu, insn) & 0xFFFFFFFF);
+}
+
+// Raises the requested privilege level of a selector to that of another.
+Next arpl(Cpu& cpu, const Insn& insn) {
+  if (!protected_mode(cpu) || (cpu.other_flags & eflags::kVm) != 0) {
+    return raise(cpu, vector::kUndefined);
+  }
+  constexpr std::uint16_t kRpl = 3;
+  const std::uint16_t wanted = read_gpr<std::uint16_t>(cpu, insn.operand[1].reg) & kRpl;
+  return modify<std::uint16_t>(cpu, insn, [&](std::uint16_t old, StatusFlags& flags) {
+    const bool raised = (old & kRpl) < wanted;
+    flags = with_flag(flags, eflags::kZf, raised);
+    return raised ? static_cast<std::uint16_t>((old & ~kRpl) | wanted) : old;
+  });
+}
+
 }  // namespace
 
 std::span<const SemanticEntry> control_semantics() {
@@ -138,6 +166,8 @@ std::span<const SemanticEntry> control_semantics() {
       {Op::kLoope, loop<LoopWhile::kZero>},
       {Op::kLoopne, loop<LoopWhile::kNotZero>},
       {Op::kBound, bound},
+      {Op::kInto, into},
+      {Op::kArpl, arpl},
   });
   return kEntries;
 }

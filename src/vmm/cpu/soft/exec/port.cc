@@ -65,38 +65,39 @@ Next out(Cpu& cpu, const Insn& insn) {
   });
 }
 
-// One element at a time: each waits for its device.
+// One element at a time: each waits for its device. Permission is asked even for no element.
 Next ins(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
-  if (registers.count() == 0) return registers.finish(true);
   return by_port_size(insn.operand_size, [&](auto tag) {
     using T = decltype(tag);
     const auto port = static_cast<std::uint16_t>(cpu.gpr[kRdx]);
     std::uint64_t linear = 0;
     T value = 0;
-    if (!check_io_permission(cpu, port, sizeof(T)) ||
-        !registers.destination(sizeof(T), true, linear) || !check_write(cpu, linear, sizeof(T)) ||
+    if (!check_io_permission(cpu, port, sizeof(T))) return Next::kAborted;
+    StringRegisters registers(cpu, insn, StringRegisters::kDestination);
+    if (registers.count() == 0) return Next::kNext;
+    if (!registers.destination(sizeof(T), true, linear) || !check_write(cpu, linear, sizeof(T)) ||
         !read_port(cpu, port, value) || !store_linear(cpu, linear, &value, sizeof(T))) {
       return Next::kAborted;
     }
-    registers.advance(1, false, true);
+    registers.advance(1);
     return registers.finish(false);
   });
 }
 
 Next outs(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
-  if (registers.count() == 0) return registers.finish(true);
   return by_port_size(insn.operand_size, [&](auto tag) {
     using T = decltype(tag);
     const auto port = static_cast<std::uint16_t>(cpu.gpr[kRdx]);
     std::uint64_t linear = 0;
     T value = 0;
-    if (!check_io_permission(cpu, port, sizeof(T)) || !registers.source(sizeof(T), linear) ||
-        !load_linear(cpu, linear, &value, sizeof(T)) || !write_port(cpu, port, value)) {
+    if (!check_io_permission(cpu, port, sizeof(T))) return Next::kAborted;
+    StringRegisters registers(cpu, insn, StringRegisters::kSource);
+    if (registers.count() == 0) return Next::kNext;
+    if (!registers.source(sizeof(T), linear) || !load_linear(cpu, linear, &value, sizeof(T)) ||
+        !write_port(cpu, port, value)) {
       return Next::kAborted;
     }
-    registers.advance(1, true, false);
+    registers.advance(1);
     return registers.finish(false);
   });
 }

@@ -12,19 +12,14 @@ namespace sm::soft {
 
 namespace {
 
-// Processors write only the selector's two bytes, but move the pointer by the operand size.
-Next push_segment(Cpu& cpu, const Insn& insn) {
-  const auto delta = static_cast<std::uint64_t>(-std::int64_t{insn.operand_size});
-  const std::uint16_t selector = cpu.segment[insn.operand[0].reg].selector;
-  if (!store_stack(cpu, stack_offset(cpu, cpu.gpr[kRsp], delta), selector)) return Next::kAborted;
-  cpu.gpr[kRsp] = moved_stack_pointer(cpu, cpu.gpr[kRsp], delta);
-  return Next::kNext;
-}
-
 Next push(Cpu& cpu, const Insn& insn) {
-  if (insn.operand[0].kind == OperandKind::kSegment) return push_segment(cpu, insn);
+  const Operand& operand = insn.operand[0];
   return by_wide_size(insn.operand_size, [&](auto tag) {
-    decltype(tag) value = 0;
+    using T = decltype(tag);
+    if (operand.kind == OperandKind::kSegment) {  // zero-extended
+      return done(push_value(cpu, T{cpu.segment[operand.reg].selector}));
+    }
+    T value = 0;
     return done(read_operand(cpu, insn, 0, value) && push_value(cpu, value));
   });
 }

@@ -120,7 +120,8 @@ bool move_element(Cpu& cpu, StringRegisters& registers, KnownRam& ram) {
 
 template <class T>
 Next movs_sized(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
+  StringRegisters registers(cpu, insn, StringRegisters::kBoth);
+  registers.normalise_addresses();
   KnownRam ram;
   std::uint32_t budget = registers.budget();
   while (budget >= sizeof(T) && registers.count() != 0) {
@@ -130,7 +131,7 @@ Next movs_sized(Cpu& cpu, const Insn& insn) {
       if (!move_element<T>(cpu, registers, ram)) return Next::kAborted;
       bytes = sizeof(T);
     }
-    registers.advance(bytes / sizeof(T), true, true);
+    registers.advance(bytes / sizeof(T));
     budget -= bytes;
     // The answers of a device belong to the element that is over.
     if (cpu.io.active()) break;
@@ -154,7 +155,8 @@ std::uint32_t fill_run(Cpu& cpu, const Run& run, const KnownRam& ram, T value) {
 
 template <class T>
 Next stos_sized(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
+  StringRegisters registers(cpu, insn, StringRegisters::kDestination);
+  registers.normalise_addresses();
   const T value = read_gpr<T>(cpu, kRax);
   KnownRam ram;
   std::uint32_t budget = registers.budget();
@@ -170,7 +172,7 @@ Next stos_sized(Cpu& cpu, const Insn& insn) {
       ram.destination = linear & ~kPageMask;
       bytes = sizeof(T);
     }
-    registers.advance(bytes / sizeof(T), false, true);
+    registers.advance(bytes / sizeof(T));
     budget -= bytes;
     if (cpu.io.active()) break;
   }
@@ -179,7 +181,7 @@ Next stos_sized(Cpu& cpu, const Insn& insn) {
 
 template <class T>
 Next lods_sized(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
+  StringRegisters registers(cpu, insn, StringRegisters::kSource);
   std::uint32_t budget = registers.budget();
   while (budget >= sizeof(T) && registers.count() != 0) {
     std::uint64_t linear = 0;
@@ -188,7 +190,7 @@ Next lods_sized(Cpu& cpu, const Insn& insn) {
       return Next::kAborted;
     }
     write_gpr<T>(cpu, kRax, value);
-    registers.advance(1, true, false);
+    registers.advance(1);
     budget -= static_cast<std::uint32_t>(sizeof(T));
     if (cpu.io.active()) break;
   }
@@ -222,8 +224,9 @@ std::uint32_t scan_run(Cpu& cpu, const Insn& insn, const Run& run, T value) {
 
 template <class T>
 Next scas_sized(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
+  StringRegisters registers(cpu, insn, StringRegisters::kDestination);
   const T value = read_gpr<T>(cpu, kRax);
+  const StatusFlags before = cpu.status;  // a fault restores them
   std::uint32_t budget = registers.budget();
   while (budget >= sizeof(T) && registers.count() != 0) {
     const Run run = RunFinder(registers, sizeof(T), budget).destination(false).run();
@@ -233,12 +236,13 @@ Next scas_sized(Cpu& cpu, const Insn& insn) {
       T other = 0;
       if (!registers.destination(sizeof(T), false, linear) ||
           !load_linear(cpu, linear, &other, sizeof(T))) {
+        cpu.status = before;
         return Next::kAborted;
       }
       host::sub(value, other, cpu.status);
       elements = 1;
     }
-    registers.advance(elements, false, true);
+    registers.advance(elements);
     budget -= elements * static_cast<std::uint32_t>(sizeof(T));
     if (comparison_ends(cpu, insn)) return registers.finish(true);
     if (cpu.io.active()) break;
@@ -263,7 +267,8 @@ std::uint32_t compare_run(Cpu& cpu, const Insn& insn, const Run& run) {
 
 template <class T>
 Next cmps_sized(Cpu& cpu, const Insn& insn) {
-  StringRegisters registers(cpu, insn);
+  StringRegisters registers(cpu, insn, StringRegisters::kBoth);
+  const StatusFlags before = cpu.status;  // a fault restores them
   std::uint32_t budget = registers.budget();
   while (budget >= sizeof(T) && registers.count() != 0) {
     const Run run = RunFinder(registers, sizeof(T), budget).source().destination(false).run();
@@ -271,15 +276,17 @@ Next cmps_sized(Cpu& cpu, const Insn& insn) {
     if (elements == 0) {
       std::uint64_t source = 0, destination = 0;
       T a = 0, b = 0;
-      if (!registers.source(sizeof(T), source) || !load_linear(cpu, source, &a, sizeof(T)) ||
-          !registers.destination(sizeof(T), false, destination) ||
-          !load_linear(cpu, destination, &b, sizeof(T))) {
+      // Processors read the second operand first.
+      if (!registers.destination(sizeof(T), false, destination) ||
+          !load_linear(cpu, destination, &b, sizeof(T)) || !registers.source(sizeof(T), source) ||
+          !load_linear(cpu, source, &a, sizeof(T))) {
+        cpu.status = before;
         return Next::kAborted;
       }
       host::sub(a, b, cpu.status);
       elements = 1;
     }
-    registers.advance(elements, true, true);
+    registers.advance(elements);
     budget -= elements * static_cast<std::uint32_t>(sizeof(T));
     if (comparison_ends(cpu, insn)) return registers.finish(true);
     if (cpu.io.active()) break;

@@ -13,7 +13,16 @@ namespace sm::soft {
 
 class StringRegisters {
  public:
-  StringRegisters(Cpu& cpu, const Insn& insn) : cpu_(cpu), insn_(insn) {}
+  enum Uses : std::uint8_t { kSource = 1, kDestination = 2, kBoth = 3 };
+  StringRegisters(Cpu& cpu, const Insn& insn, Uses uses) : cpu_(cpu), insn_(insn), uses_(uses) {
+    // A repetition clears the counter's upper half as soon as it begins, even one of no element or
+    // one that faults.
+    if (repeated()) write_sized(cpu_, kRcx, width(), cpu_.gpr[kRcx]);
+  }
+  // Processors do that to the addresses of MOVS and STOS as well.
+  void normalise_addresses() {
+    if (repeated()) move(0);
+  }
 
   // Elements left to do.
   std::uint64_t count() const { return repeated() ? read_sized(cpu_, kRcx, width()) : 1 - done_; }
@@ -39,12 +48,8 @@ class StringRegisters {
   }
 
   // `elements` are done.
-  void advance(std::uint64_t elements, bool source, bool destination) {
-    std::uint64_t distance = elements * insn_.operand_size;
-    if (backwards()) distance = 0 - distance;
-    if (source) write_sized(cpu_, kRsi, width(), cpu_.gpr[kRsi] + distance);
-    if (destination) write_sized(cpu_, kRdi, width(), cpu_.gpr[kRdi] + distance);
-    if (repeated()) write_sized(cpu_, kRcx, width(), cpu_.gpr[kRcx] - elements);
+  void advance(std::uint64_t elements) {
+    move(elements);
     done_ = 1;
   }
 
@@ -60,8 +65,17 @@ class StringRegisters {
  private:
   std::uint8_t width() const { return insn_.address_size; }
 
+  void move(std::uint64_t elements) {
+    std::uint64_t distance = elements * insn_.operand_size;
+    if (backwards()) distance = 0 - distance;
+    if ((uses_ & kSource) != 0) write_sized(cpu_, kRsi, width(), cpu_.gpr[kRsi] + distance);
+    if ((uses_ & kDestination) != 0) write_sized(cpu_, kRdi, width(), cpu_.gpr[kRdi] + distance);
+    if (repeated()) write_sized(cpu_, kRcx, width(), cpu_.gpr[kRcx] - elements);
+  }
+
   Cpu& cpu_;
   const Insn& insn_;
+  Uses uses_;
   std::uint64_t done_ = 0;  // without REP: 1 after the one element
 };
 
