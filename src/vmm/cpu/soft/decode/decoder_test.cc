@@ -4,7 +4,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -85,9 +88,10 @@ TEST(DecoderTest, Addresses16) {
                                 {"mov al, ds:[bp]", {0x3E, 0x8A, 0x46, 0x00}},
                                 {"mov al, cs:[bx]", {0x2E, 0x8A, 0x07}}};
   expect_texts(CodeMode::k16, cases);
-  for (Case c : cases) {  // and in 32-bit code with 67
-    c.bytes.insert(c.bytes.begin(), 0x67);
-    EXPECT_EQ(text_of(CodeMode::k32, c.bytes), c.text);
+  for (const Case& c : cases) {  // and in 32-bit code with 67
+    Bytes bytes{0x67};
+    std::copy(c.bytes.begin(), c.bytes.end(), std::back_inserter(bytes));
+    EXPECT_EQ(text_of(CodeMode::k32, bytes), c.text);
   }
   EXPECT_EQ(text_of(CodeMode::k16, {0x67, 0x8A, 0x44, 0x88, 0x01}), "mov al, [eax+ecx*4+0x1]");
 }
@@ -353,19 +357,21 @@ TEST(DecoderTest, SizesOfSystemMemory) {
   EXPECT_EQ(decoded64({0x66, 0x63, 0x00}).operand[1].size, 2);  // MOVSXD r16
 }
 
+Bytes after_prefixes(std::size_t count, const Bytes& rest) {
+  Bytes bytes(count + rest.size(), 0x66);
+  std::copy(rest.begin(), rest.end(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+  return bytes;
+}
+
 TEST(DecoderTest, LengthLimit) {
-  Bytes bytes(14, 0x66);
-  bytes.push_back(0x90);
-  EXPECT_EQ(text_of(CodeMode::k64, bytes), "nop");
-  bytes.insert(bytes.begin(), 0x66);
-  EXPECT_EQ(text_of(CodeMode::k64, bytes), "too long");
-  // 15 bytes of prefixes and opcode, and an immediate behind them.
-  Bytes with_immediate(14, 0x66);
-  with_immediate.insert(with_immediate.end(), {0xB8, 0x01, 0x02});
-  EXPECT_EQ(text_of(CodeMode::k64, with_immediate), "too long");
-  with_immediate.resize(14);
-  EXPECT_EQ(text_of(CodeMode::k64, with_immediate), "truncated");
-  EXPECT_EQ(text_of(CodeMode::k64, {}), "truncated");
+  expect_texts(CodeMode::k64,
+               {{"nop", after_prefixes(14, {0x90})},
+                {"too long", after_prefixes(15, {0x90})},
+                {"mov ax, 0x201", after_prefixes(12, {0xB8, 0x01, 0x02})},
+                {"too long", after_prefixes(13, {0xB8, 0x01, 0x02})},  // by its immediate
+                {"too long", after_prefixes(14, {0x81, 0x00})},        // by its ModRM
+                {"truncated", after_prefixes(13, {0xB8})},
+                {"truncated", {}}});
 }
 
 // A page that ends where memory does: reading behind the given bytes is a crash.
