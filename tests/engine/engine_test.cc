@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "vmm/cpu/kvm/kvm_vm.h"
+#include "vmm/cpu/soft/soft_vm.h"
 
 namespace sm::engine_test {
 
@@ -50,6 +51,9 @@ const std::vector<EngineUnderTest>& engines() {
   static const std::vector<EngineUnderTest> list = {
       {.name = "kvm",
        .create = [](CpuModel model) { return create_kvm_vm({.cpu_model = model}); },
+       .limits = [] { return std::string(); }},
+      {.name = "soft",
+       .create = [](CpuModel model) { return create_soft_vm({.cpu_model = model}); },
        .limits = [] { return std::string(); }},
   };
   return list;

@@ -78,7 +78,7 @@ class Entry {
 
 std::uint64_t reserved_bits(const PagingMode& mode, const Level& level, std::uint64_t entry,
                             bool is_large) {
-  if (mode.kind == PagingKind::k32Bit) return is_large ? 1ull << 21 : 0;
+  if (mode.kind == PagingKind::k32Bit) return is_large ? entry & 1ull << 21 : 0;
   std::uint64_t reserved = level.reserved | kAboveAddress;
   if (!mode.no_execute) reserved |= kNoExecute;
   // Of a large page's address only bit 12 (PAT) is none.
