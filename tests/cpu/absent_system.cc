@@ -5,6 +5,7 @@
 #include "vmm/cpu/soft/event/permission.h"
 #include "vmm/cpu/soft/event/segments.h"
 #include "vmm/cpu/soft/exec/groups.h"
+#include "vmm/cpu/soft/exec/locked.h"
 
 namespace sm::soft {
 
@@ -31,5 +32,7 @@ void begin_interrupt_shadow(Cpu& /*cpu*/, std::uint8_t /*kind*/) {}
 Next software_interrupt(Cpu& cpu, std::uint8_t vector, std::uint64_t /*return_rip*/) {
   return raise(cpu, vector);
 }
+
+bool with_others_stopped(Cpu& /*cpu*/, const std::function<bool()>& work) { return work(); }
 
 }  // namespace sm::soft

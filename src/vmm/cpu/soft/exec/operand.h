@@ -10,6 +10,7 @@
 #include "vmm/cpu/soft/access.h"
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/exec/flags.h"
+#include "vmm/cpu/soft/exec/locked.h"
 #include "vmm/cpu/soft/insn.h"
 #include "vmm/cpu/soft/semantic.h"
 
@@ -127,26 +128,31 @@ bool open_for_write(Cpu& cpu, const Insn& insn, std::uint64_t& linear, std::int6
          check_write(cpu, linear, sizeof(T));
 }
 
-// Puts change(old) in place of the T at `linear`, which is open for writing. Locked, it is one
-// atomic step and `change` is called again when somebody else was faster: it must only compute.
-// The machine stands still around a locked operation that has no host bytes in one piece.
+// Puts change(old) in place of the T at `linear`, with a load and a store.
 template <class T, class Change>
-bool replace(Cpu& cpu, std::uint64_t linear, bool locked, Change&& change) {
+bool replace_plainly(Cpu& cpu, std::uint64_t linear, Change&& change) {
   T old = 0;
-  if (locked) {
-    cpu.fault = {};
-    void* bytes = host_for_atomic(cpu, linear, sizeof(T));
-    if (bytes != nullptr) {
-      std::memcpy(&old, bytes, sizeof(T));
-      while (!host::compare_exchange(static_cast<T*>(bytes), old, change(old))) {
-      }
-      return true;
-    }
-    if (cpu.fault.vector != 0) return false;
-  }
   if (!load_linear(cpu, linear, &old, sizeof(T))) return false;
   const T value = change(old);
   return store_linear(cpu, linear, &value, sizeof(T));
+}
+
+// The same as one atomic step where it is locked; `linear` is open for writing. `change` is called
+// again when somebody else was faster: it must only compute.
+template <class T, class Change>
+bool replace(Cpu& cpu, std::uint64_t linear, bool locked, Change&& change) {
+  if (!locked) return replace_plainly<T>(cpu, linear, change);
+  cpu.fault = {};
+  void* bytes = host_for_atomic(cpu, linear, sizeof(T));
+  if (bytes != nullptr) {
+    T old = 0;
+    std::memcpy(&old, bytes, sizeof(T));
+    while (!host::compare_exchange(static_cast<T*>(bytes), old, change(old))) {
+    }
+    return true;
+  }
+  if (cpu.fault.vector != 0) return false;
+  return with_others_stopped(cpu, [&] { return replace_plainly<T>(cpu, linear, change); });
 }
 
 // destination = change(destination, flags), for operand 0, `delta` bytes further on in memory.
