@@ -45,8 +45,9 @@ constexpr std::uint32_t narrow_destination(std::uint8_t destination) {
 
 class ApicBus {
  public:
-  // Both outlive every message.
+  // While no vCPU runs.
   void attach(LocalApic& apic);
+  void detach(LocalApic& apic);
   void attach(IoApic& io_apic) { io_apic_.store(&io_apic, std::memory_order_release); }
 
   // Delivers to all APICs that the destination names; of kLowestPriority to one of them. Returns

@@ -29,25 +29,30 @@ class ApicTimer {
   void set_mode(Mode mode);
   // The divide configuration register's value; what is left of a running count keeps its number.
   void set_divide(std::uint32_t divide_register);
-  // Starts counting down, or stops with 0. Nothing in deadline mode.
-  void set_initial_count(std::uint32_t count) { start(count, count); }
+  // Starts counting down, or stops with 0. Nothing in deadline mode. True: it is due already.
+  bool set_initial_count(std::uint32_t count) { return start(count, count); }
   // The same from a saved current count.
-  void start(std::uint32_t initial, std::uint32_t current);
+  bool start(std::uint32_t initial, std::uint32_t current);
+  std::uint32_t initial_count() const { return initial_; }
   std::uint32_t current_count() const;
-  std::uint64_t tsc_deadline() const { return mode_ == Mode::kTscDeadline ? tsc_deadline_ : 0; }
-  void set_tsc_deadline(std::uint64_t guest_tsc);
-  void set_tsc_offset(std::uint64_t offset);
+  // Nothing in the other modes. True: it is due already.
+  bool set_tsc_deadline(std::uint64_t guest_tsc);
+  std::uint64_t tsc_deadline() const { return tsc_deadline_; }
+  bool set_tsc_offset(std::uint64_t offset);
 
   // True once for each expiry; periods that were missed count as one.
   bool take_expiry();
-  std::optional<std::uint64_t> deadline_ns() const;
+  std::optional<std::uint64_t> deadline_ns() const {
+    return running_ ? std::optional(deadline_ns_) : std::nullopt;
+  }
   // Whether the timer queue has to know of the deadline (it does not while the vCPU waits by
   // itself).
   void set_queued(bool queued);
 
  private:
-  void arm(std::uint64_t deadline_ns);
+  bool arm(std::uint64_t deadline_ns);
   void disarm();
+  void queue_again();
   std::uint64_t period_ns() const;
   std::uint64_t guest_tsc() const { return clock_.tsc() + tsc_offset_; }
 
@@ -56,7 +61,7 @@ class ApicTimer {
   TimerQueue& timers_;
   Mode mode_ = Mode::kOneShot;
   std::uint32_t divisor_ = 2;
-  std::uint32_t initial_ = 0;
+  std::uint32_t initial_ = 0;  // 0 in deadline mode
   bool running_ = false;
   bool queued_ = true;
   std::uint64_t deadline_ns_ = 0;

@@ -48,7 +48,8 @@ class IoApic {
   std::uint32_t read_register(std::uint32_t index) const;
   void write_entry(std::uint32_t pin, bool high_half, std::uint32_t value, Outbox& outbox);
   void service_level(std::uint32_t pin, Outbox& outbox);
-  void raise_edge(std::uint32_t pin, Outbox& outbox);
+  void pull(std::uint32_t pin, bool rises, Outbox& outbox);
+  void send(const Outbox& outbox);
 
   ApicBus& bus_;
   mutable std::mutex mutex_;  // guards what follows; no message is sent under it

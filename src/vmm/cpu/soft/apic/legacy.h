@@ -26,14 +26,11 @@ class LegacyPorts {
   bool access(std::uint16_t port, bool is_write, std::span<std::byte> data);
 
  private:
-  // A pair of these never interrupts: no line leads to it.
+  // None of the two ever interrupts: no line leads to it.
   struct Pic {
     std::uint8_t mask = 0xFF;
-    std::uint8_t words_to_come = 0;  // of an initialization sequence
-    bool wants_fourth = false;
-    bool cascaded = true;
+    std::uint8_t words_to_come = 0;  // of an initialization
   };
-  static std::uint8_t read_pic(const Pic& pic, bool data_port);
   static void write_pic(Pic& pic, bool data_port, std::uint8_t value);
   std::uint8_t read_cmos() const;
 

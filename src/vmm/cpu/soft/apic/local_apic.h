@@ -104,8 +104,10 @@ class LocalApic {
   // In both modes the id stands in bits 24..31 of its register; in x2APIC mode the high half of the
   // ICR stands in the second ICR register. The vCPU is not running. ----
   void save(std::span<std::byte, kLapicPageSize> page);
-  // After the base: `base` says how the page is to be read. Hostile pages do no harm.
-  void load(std::uint64_t base, std::span<const std::byte, kLapicPageSize> page);
+  // After the base, which says how the page is to be read. Hostile pages do no harm.
+  void load(std::span<const std::byte, kLapicPageSize> page);
+  // Any mode from any other. False: no such mode or address.
+  [[nodiscard]] bool restore_base(std::uint64_t value);
   // As after power-up.
   void reset();
 
@@ -114,8 +116,10 @@ class LocalApic {
   bool accept(const ApicMessage& message);
   // True when `message` names this APIC as destination.
   bool matches(const ApicMessage& message) const;
-  // The class 0..15 and below that arbitration compares: the processor priority.
-  std::uint32_t arbitration_priority() const { return processor_priority(); }
+  // Whether it takes fixed interrupts.
+  bool takes_interrupts() const { return enabled() && software_enabled(); }
+  // What arbitration of lowest-priority messages compares: PPR.
+  std::uint32_t processor_priority() const;
 
   static constexpr std::uint64_t kBaseBoot = 1u << 8, kBaseX2apic = 1u << 10,
                                  kBaseEnable = 1u << 11;
@@ -151,9 +155,6 @@ class LocalApic {
     kSelfIpi = 0x3F,
     kRegisters = 0x40,
   };
-  struct Rule;
-  static const Rule& rule(std::uint32_t index);
-
   // Relaxed: what orders a message against its receiver is the sink's post.
   std::uint32_t read(std::uint32_t index) const {
     return registers_[index].load(std::memory_order_relaxed);
@@ -167,18 +168,18 @@ class LocalApic {
   int highest(Register bank) const;  // -1: none
 
   void reset_registers();
-  void write_reset_registers();
-  std::uint32_t x2apic_ldr() const;
-  bool software_enabled() const;
-  std::uint32_t processor_priority() const;
+  std::uint32_t x2apic_ldr() const { return (index_ >> 4) << 16 | 1u << (index_ & 15); }
+  bool software_enabled() const { return (read(kSvr) & 0x100) != 0; }
   std::uint32_t value_of(std::uint32_t index);
   void store(std::uint32_t index, std::uint32_t value);
   void write_svr(std::uint32_t value);
   void write_lvt(std::uint32_t index, std::uint32_t value);
   void write_esr();
   void write_icr(std::uint32_t low, std::uint32_t destination);
-  void end_of_interrupt();
+  void write_eoi();
+  void finish_highest();
   void take_pv_eoi();
+  void latch_startup(const ApicMessage& message);
   void raise(std::uint8_t vector, bool level);
   void report_error(std::uint32_t bits);
   void reconsider();

@@ -14,6 +14,7 @@
 // The functions of event/platform_calls.h are implemented on top.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,8 @@
 #include "vmm/irqchip/irq_line.h"
 
 namespace sm::soft {
+
+class VcpuPlatform;
 
 // What all vCPUs of a machine share. Any thread, but for what its members say.
 class Platform {
@@ -66,6 +69,10 @@ class Platform {
   ApicBus& bus() { return bus_; }
   IoApic& io_apic() { return io_apic_; }
   LegacyPorts& legacy() { return legacy_; }
+  // Null when there is none. Any thread.
+  VcpuPlatform* vcpu(std::uint64_t apic_id) const {
+    return apic_id < vcpus_.size() ? vcpus_[apic_id].load(std::memory_order_acquire) : nullptr;
+  }
 
  private:
   friend class VcpuPlatform;
@@ -76,14 +83,6 @@ class Platform {
 
    private:
     Machine& machine_;
-  };
-  // vCPUs are restored one after the other; their counters, which were equal when they were saved,
-  // shall be equal again.
-  struct Restored {
-    bool any = false;
-    std::uint64_t tsc_offset = 0;
-    std::uint64_t at_ns = 0;
-    bool clock = false;  // kvm-clock goes on where the saved machine's was
   };
 
   Machine& machine_;
@@ -96,8 +95,10 @@ class Platform {
   ApicBus bus_;
   IoApic io_apic_;
   LegacyPorts legacy_;
-  std::mutex restore_mutex_;
-  Restored restored_;
+  std::array<std::atomic<VcpuPlatform*>, kMaxVcpus> vcpus_{};
+  std::mutex restore_mutex_;               // guards what follows and changes of both clocks
+  bool restored_ = false;                  // some vCPU was
+  std::uint64_t restored_tsc_offset_ = 0;  // its TSC's
 };
 
 // What one vCPU has. Thread: the vCPU's own, and before it starts.
@@ -124,12 +125,14 @@ class VcpuPlatform {
   std::optional<std::uint64_t> begin_halt();
   [[nodiscard]] bool end_halt();
   bool take_unhalt() { return pv_.take_unhalt(); }
+  // Any thread: ends the vCPU's HLT, the present or the next one.
+  void unhalt();
 
   // Fills apic_base, cr8, lapic, tsc_khz and appends its MSRs, in ascending order.
   void save(CpuState& state);
   // Takes the same from a state, in any order of MSRs; the plain ones it skips. A state that lacks
   // a part leaves that part as CpuState says. kUnsupported: an MSR this CPU does not have, or a
-  // value that it refuses. `machine_tsc_khz` of all vCPUs is the first one's.
+  // value that it refuses. All vCPUs that share the machine are out of the guest.
   Status load(const CpuState& state);
 
   // The functions of event/platform_calls.h.
@@ -140,9 +143,15 @@ class VcpuPlatform {
   std::uint64_t hypercall(std::uint64_t number, std::span<const std::uint64_t, 4> arguments);
 
  private:
+  Status restore_msrs(const CpuState& state);
   bool restore_msr(std::uint32_t index, std::uint64_t value);
   void restore_tsc(std::uint64_t value);
+  void restore_tsc_khz(std::uint32_t khz);
+  void restore_clock(std::uint64_t system_time_msr);
+  void write_tsc(std::uint64_t value);
   void set_tsc_offset(std::uint64_t offset);
+  std::uint64_t* stored_msr(std::uint32_t index);
+  std::uint64_t kick(std::uint64_t apic_id);
   std::uint64_t send_ipi(std::span<const std::uint64_t, 4> arguments);
   std::uint64_t pair_clocks(std::uint64_t address, std::uint64_t type);
 
@@ -154,9 +163,8 @@ class VcpuPlatform {
   std::uint64_t tsc_offset_ = 0;
   std::uint64_t tsc_adjust_ = 0;
   std::uint64_t last_tsc_ = 0;  // of the machine, as this vCPU has seen it
-  std::uint64_t mc0_control_ = 0;
-  std::uint64_t mc0_status_ = 0;
-  std::uint64_t mcg_status_ = 0;
+  std::uint64_t machine_check_status_ = 0;
+  std::array<std::uint64_t, 4> machine_check_bank_{};  // nothing is ever reported in it
 };
 
 }  // namespace sm::soft

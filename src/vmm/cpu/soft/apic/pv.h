@@ -5,7 +5,10 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 
 #include "vmm/cpu/soft/apic/local_apic.h"
 #include "vmm/cpu/soft/time/kvm_clock.h"
@@ -31,6 +34,10 @@ inline constexpr std::uint32_t kWallClockOld = 0x11, kSystemTimeOld = 0x12, kWal
                                kPvEoi = 0x4B564D04;
 }
 
+// Copies to or from guest-physical memory; false where any of it is not RAM (the rest is copied).
+bool read_guest(const Machine& machine, std::uint64_t at, std::span<std::byte> out);
+bool write_guest(Machine& machine, std::uint64_t at, std::span<const std::byte> in);
+
 class PvVcpu {
  public:
   // All outlive it.
@@ -40,6 +47,8 @@ class PvVcpu {
   // False: no such MSR, or a value it refuses.
   bool read_msr(std::uint32_t index, std::uint64_t& value) const;
   bool write_msr(std::uint32_t index, std::uint64_t value, std::uint64_t tsc_offset);
+  // The same for a saved value: the wall clock's page stays as the guest has it.
+  bool restore_msr(std::uint32_t index, std::uint64_t value, std::uint64_t tsc_offset);
   // The vCPU's TSC jumped: its clock page follows.
   void tsc_offset_changed(std::uint64_t tsc_offset);
 
@@ -52,9 +61,14 @@ class PvVcpu {
   void unhalt() { unhalt_.store(true); }
   bool take_unhalt() { return unhalt_.load(std::memory_order_relaxed) && unhalt_.exchange(false); }
 
+  // What the vCPU's clock page says for `guest_tsc`, if the MSR's value points to a page that was
+  // in use.
+  std::optional<std::uint64_t> clock_ns(std::uint64_t system_time_msr,
+                                        std::uint64_t guest_tsc) const;
+
  private:
   void publish_clock(std::uint64_t tsc_offset);
-  bool write_wall_clock(std::uint64_t address);
+  void write_wall_clock();
   bool set_steal_time(std::uint64_t value);
   bool set_pv_eoi(std::uint64_t value);
 
@@ -64,6 +78,7 @@ class PvVcpu {
   std::uint64_t wall_clock_msr_ = 0;
   std::uint64_t system_time_msr_ = 0;
   std::uint64_t steal_time_msr_ = 0;
+  std::byte* preempted_ = nullptr;  // the byte of the guest's structure
   std::uint64_t pv_eoi_msr_ = 0;
   std::atomic<bool> unhalt_{false};
 };

@@ -22,8 +22,8 @@ class Clock {
 
   // The rate of tsc(): ticks per millisecond.
   std::uint32_t tsc_khz() const { return tsc_khz_; }
-  // When tsc() will reach `target`, in ns(). Now when it has already; far away saturates.
-  std::uint64_t ns_when(std::uint64_t target) const;
+  // What ns() will be `ticks` of the TSC from now, rounded up; what is too far away saturates.
+  std::uint64_t ns_after(std::uint64_t ticks) const;
 
  protected:
   explicit Clock(std::uint32_t tsc_khz) : tsc_khz_(tsc_khz) {}
