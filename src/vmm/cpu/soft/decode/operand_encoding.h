@@ -95,97 +95,110 @@ struct ArgInfo {
 
 namespace detail {
 
+struct ArgRow {
+  Arg arg;
+  ArgInfo info;
+};
+
+using K = OperandKind;
+using W = Where;
+
+// clang-format off
+inline constexpr ArgRow kArgRows[] = {
+    {Arg::Eb, {W::kModRmRm, K::kGpr, 1, 1}},
+    {Arg::Ew, {W::kModRmRm, K::kGpr, 2, 2}},
+    {Arg::Ev, {W::kModRmRm, K::kGpr, kSizeV, kSizeV}},
+    {Arg::Ey, {W::kModRmRm, K::kGpr, kSizeY, kSizeY}},
+    {Arg::Ez, {W::kModRmRm, K::kGpr, kSizeZ, kSizeZ}},
+    {Arg::EyMb, {W::kModRmRm, K::kGpr, kSizeY, 1}},
+    {Arg::EyMw, {W::kModRmRm, K::kGpr, kSizeY, 2}},
+    {Arg::EyMd, {W::kModRmRm, K::kGpr, kSizeY, 4}},
+    {Arg::EvMw, {W::kModRmRm, K::kGpr, kSizeV, 2}},
+    {Arg::Gb, {W::kModRmReg, K::kGpr, 1}},
+    {Arg::Gw, {W::kModRmReg, K::kGpr, 2}},
+    {Arg::Gv, {W::kModRmReg, K::kGpr, kSizeV}},
+    {Arg::Gy, {W::kModRmReg, K::kGpr, kSizeY}},
+    {Arg::Mb, {W::kModRmMemory, K::kMem, 0, 1}},
+    {Arg::Mw, {W::kModRmMemory, K::kMem, 0, 2}},
+    {Arg::Md, {W::kModRmMemory, K::kMem, 0, 4}},
+    {Arg::Mq, {W::kModRmMemory, K::kMem, 0, 8}},
+    {Arg::Mx, {W::kModRmMemory, K::kMem, 0, 16}},
+    {Arg::Mv, {W::kModRmMemory, K::kMem, 0, kSizeV}},
+    {Arg::My, {W::kModRmMemory, K::kMem, 0, kSizeY}},
+    {Arg::M, {W::kModRmMemory, K::kMem, 0, 0}},
+    {Arg::Ma, {W::kModRmMemory, K::kMem, 0, kSize2V}},
+    {Arg::Mp, {W::kModRmMemory, K::kMem, 0, kSizeFar}},
+    {Arg::Ms, {W::kModRmMemory, K::kMem, 0, kSizeTable}},
+    {Arg::Mt, {W::kModRmMemory, K::kMem, 0, 10}},
+    {Arg::Menv, {W::kModRmMemory, K::kMem, 0, kSizeEnv}},
+    {Arg::Mstate, {W::kModRmMemory, K::kMem, 0, kSizeState}},
+    {Arg::Rv, {W::kRmRegister, K::kGpr, kSizeV}},
+    {Arg::Ry, {W::kRmRegister, K::kGpr, kSizeY}},
+    {Arg::Zb, {W::kOpcode, K::kGpr, 1}},
+    {Arg::Zv, {W::kOpcode, K::kGpr, kSizeV}},
+    {Arg::Ib, {W::kUnsigned, K::kImm, 1}},
+    {Arg::Ibs, {W::kImmediate, K::kImm, 1}},
+    {Arg::Ib2, {W::kSecond, K::kImm2, 1}},
+    {Arg::Iw, {W::kUnsigned, K::kImm, 2}},
+    {Arg::Iz, {W::kImmediate, K::kImm, kSizeZ}},
+    {Arg::Iv, {W::kImmediate, K::kImm, kSizeV}},
+    {Arg::One, {.where = W::kConstant, .kind = K::kImm, .size = 1, .fixed = 1}},
+    {Arg::Jb, {W::kImmediate, K::kRel, 1}},
+    {Arg::Jz, {W::kImmediate, K::kRel, kSizeZ}},
+    {Arg::Ap, {W::kFarPointer, K::kFar, kSizeV}},
+    {Arg::Ob, {W::kOffset, K::kMem, kSizeAddress, 1}},
+    {Arg::Ov, {W::kOffset, K::kMem, kSizeAddress, kSizeV}},
+    {Arg::Sw, {W::kModRmReg, K::kSegment, 2}},
+    {Arg::Cn, {W::kModRmReg, K::kControl, kSizeNative}},
+    {Arg::Dn, {W::kModRmReg, K::kDebug, kSizeNative}},
+    {Arg::Pq, {W::kModRmReg, K::kMmx, 8}},
+    {Arg::Nq, {W::kRmRegister, K::kMmx, 8}},
+    {Arg::Qq, {W::kModRmRm, K::kMmx, 8, 8}},
+    {Arg::Vx, {W::kModRmReg, K::kXmm, 16}},
+    {Arg::Ux, {W::kRmRegister, K::kXmm, 16}},
+    {Arg::Ww, {W::kModRmRm, K::kXmm, 16, 2}},
+    {Arg::Wd, {W::kModRmRm, K::kXmm, 16, 4}},
+    {Arg::Wq, {W::kModRmRm, K::kXmm, 16, 8}},
+    {Arg::Wx, {W::kModRmRm, K::kXmm, 16, 16}},
+    {Arg::PV, {.where = W::kModRmReg, .kind = K::kMmx, .size = 8, .either = true}},
+    {Arg::NU, {.where = W::kRmRegister, .kind = K::kMmx, .size = 8, .either = true}},
+    {Arg::QW, {W::kModRmRm, K::kMmx, 8, 8, 0, true}},
+    {Arg::QdWx, {W::kModRmRm, K::kMmx, 8, 4, 0, true}},
+    {Arg::STi, {.where = W::kRmRegister, .kind = K::kSt, .size = 10}},
+    {Arg::AL, {.where = W::kFixed, .kind = K::kGpr, .size = 1, .fixed = 0}},
+    {Arg::CL, {.where = W::kFixed, .kind = K::kGpr, .size = 1, .fixed = 1}},
+    {Arg::AX, {.where = W::kFixed, .kind = K::kGpr, .size = 2, .fixed = 0}},
+    {Arg::DX, {.where = W::kFixed, .kind = K::kGpr, .size = 2, .fixed = 2}},
+    {Arg::rAX, {.where = W::kFixed, .kind = K::kGpr, .size = kSizeV, .fixed = 0}},
+    {Arg::eAX, {.where = W::kFixed, .kind = K::kGpr, .size = kSizeZ, .fixed = 0}},
+    {Arg::ST0, {.where = W::kFixed, .kind = K::kSt, .size = 10, .fixed = 0}},
+    {Arg::ES, {.where = W::kFixed, .kind = K::kSegment, .size = 2, .fixed = 0}},
+    {Arg::CS, {.where = W::kFixed, .kind = K::kSegment, .size = 2, .fixed = 1}},
+    {Arg::SS, {.where = W::kFixed, .kind = K::kSegment, .size = 2, .fixed = 2}},
+    {Arg::DS, {.where = W::kFixed, .kind = K::kSegment, .size = 2, .fixed = 3}},
+    {Arg::FS, {.where = W::kFixed, .kind = K::kSegment, .size = 2, .fixed = 4}},
+    {Arg::GS, {.where = W::kFixed, .kind = K::kSegment, .size = 2, .fixed = 5}},
+};
+// clang-format on
+
 constexpr std::array<ArgInfo, kArgCount> make_arg_info() {
-  using enum Where;
-  using K = OperandKind;
   std::array<ArgInfo, kArgCount> table{};
-  const auto set = [&table](Arg arg, ArgInfo info) { table[static_cast<std::size_t>(arg)] = info; };
-
-  set(Arg::Eb, {kModRmRm, K::kGpr, 1, 1});
-  set(Arg::Ew, {kModRmRm, K::kGpr, 2, 2});
-  set(Arg::Ev, {kModRmRm, K::kGpr, kSizeV, kSizeV});
-  set(Arg::Ey, {kModRmRm, K::kGpr, kSizeY, kSizeY});
-  set(Arg::Ez, {kModRmRm, K::kGpr, kSizeZ, kSizeZ});
-  set(Arg::EyMb, {kModRmRm, K::kGpr, kSizeY, 1});
-  set(Arg::EyMw, {kModRmRm, K::kGpr, kSizeY, 2});
-  set(Arg::EyMd, {kModRmRm, K::kGpr, kSizeY, 4});
-  set(Arg::EvMw, {kModRmRm, K::kGpr, kSizeV, 2});
-  set(Arg::Gb, {kModRmReg, K::kGpr, 1});
-  set(Arg::Gw, {kModRmReg, K::kGpr, 2});
-  set(Arg::Gv, {kModRmReg, K::kGpr, kSizeV});
-  set(Arg::Gy, {kModRmReg, K::kGpr, kSizeY});
-
-  set(Arg::Mb, {kModRmMemory, K::kMem, 0, 1});
-  set(Arg::Mw, {kModRmMemory, K::kMem, 0, 2});
-  set(Arg::Md, {kModRmMemory, K::kMem, 0, 4});
-  set(Arg::Mq, {kModRmMemory, K::kMem, 0, 8});
-  set(Arg::Mx, {kModRmMemory, K::kMem, 0, 16});
-  set(Arg::Mv, {kModRmMemory, K::kMem, 0, kSizeV});
-  set(Arg::My, {kModRmMemory, K::kMem, 0, kSizeY});
-  set(Arg::M, {kModRmMemory, K::kMem, 0, 0});
-  set(Arg::Ma, {kModRmMemory, K::kMem, 0, kSize2V});
-  set(Arg::Mp, {kModRmMemory, K::kMem, 0, kSizeFar});
-  set(Arg::Ms, {kModRmMemory, K::kMem, 0, kSizeTable});
-  set(Arg::Mt, {kModRmMemory, K::kMem, 0, 10});
-  set(Arg::Menv, {kModRmMemory, K::kMem, 0, kSizeEnv});
-  set(Arg::Mstate, {kModRmMemory, K::kMem, 0, kSizeState});
-
-  set(Arg::Rv, {kRmRegister, K::kGpr, kSizeV});
-  set(Arg::Ry, {kRmRegister, K::kGpr, kSizeY});
-  set(Arg::Zb, {kOpcode, K::kGpr, 1});
-  set(Arg::Zv, {kOpcode, K::kGpr, kSizeV});
-
-  set(Arg::Ib, {kUnsigned, K::kImm, 1});
-  set(Arg::Ibs, {kImmediate, K::kImm, 1});
-  set(Arg::Ib2, {kSecond, K::kImm2, 1});
-  set(Arg::Iw, {kUnsigned, K::kImm, 2});
-  set(Arg::Iz, {kImmediate, K::kImm, kSizeZ});
-  set(Arg::Iv, {kImmediate, K::kImm, kSizeV});
-  set(Arg::One, {.where = kConstant, .kind = K::kImm, .size = 1, .fixed = 1});
-  set(Arg::Jb, {kImmediate, K::kRel, 1});
-  set(Arg::Jz, {kImmediate, K::kRel, kSizeZ});
-  set(Arg::Ap, {kFarPointer, K::kFar, kSizeV});
-  set(Arg::Ob, {kOffset, K::kMem, kSizeAddress, 1});
-  set(Arg::Ov, {kOffset, K::kMem, kSizeAddress, kSizeV});
-
-  set(Arg::Sw, {kModRmReg, K::kSegment, 2});
-  set(Arg::Cn, {kModRmReg, K::kControl, kSizeNative});
-  set(Arg::Dn, {kModRmReg, K::kDebug, kSizeNative});
-
-  set(Arg::Pq, {kModRmReg, K::kMmx, 8});
-  set(Arg::Nq, {kRmRegister, K::kMmx, 8});
-  set(Arg::Qq, {kModRmRm, K::kMmx, 8, 8});
-  set(Arg::Vx, {kModRmReg, K::kXmm, 16});
-  set(Arg::Ux, {kRmRegister, K::kXmm, 16});
-  set(Arg::Ww, {kModRmRm, K::kXmm, 16, 2});
-  set(Arg::Wd, {kModRmRm, K::kXmm, 16, 4});
-  set(Arg::Wq, {kModRmRm, K::kXmm, 16, 8});
-  set(Arg::Wx, {kModRmRm, K::kXmm, 16, 16});
-  set(Arg::PV, {.where = kModRmReg, .kind = K::kMmx, .size = 8, .either = true});
-  set(Arg::NU, {.where = kRmRegister, .kind = K::kMmx, .size = 8, .either = true});
-  set(Arg::QW, {kModRmRm, K::kMmx, 8, 8, 0, true});
-  set(Arg::QdWx, {kModRmRm, K::kMmx, 8, 4, 0, true});
-
-  const auto fixed = [&set](Arg arg, OperandKind kind, std::uint8_t size, std::uint8_t number) {
-    set(arg, {.where = kFixed, .kind = kind, .size = size, .fixed = number});
-  };
-  fixed(Arg::AL, K::kGpr, 1, 0);
-  fixed(Arg::CL, K::kGpr, 1, 1);
-  fixed(Arg::AX, K::kGpr, 2, 0);
-  fixed(Arg::DX, K::kGpr, 2, 2);
-  fixed(Arg::rAX, K::kGpr, kSizeV, 0);
-  fixed(Arg::eAX, K::kGpr, kSizeZ, 0);
-  for (std::uint8_t n = 0; n < 6; ++n) {
-    fixed(static_cast<Arg>(static_cast<std::uint8_t>(Arg::ES) + n), K::kSegment, 2, n);
-  }
-  fixed(Arg::ST0, K::kSt, 10, 0);
-  set(Arg::STi, {.where = kRmRegister, .kind = K::kSt, .size = 10});
+  for (const ArgRow& row : kArgRows) table[static_cast<std::size_t>(row.arg)] = row.info;
   return table;
+}
+
+// Every name has its row.
+constexpr bool is_complete(const std::array<ArgInfo, kArgCount>& table) {
+  for (std::size_t i = 1; i < kArgCount; ++i) {
+    if (table[i].where == Where::kNowhere) return false;
+  }
+  return true;
 }
 
 }  // namespace detail
 
 inline constexpr std::array<ArgInfo, kArgCount> kArgInfo = detail::make_arg_info();
+static_assert(detail::is_complete(kArgInfo));
 
 constexpr const ArgInfo& info_of(Arg arg) { return kArgInfo[static_cast<std::size_t>(arg)]; }
 
