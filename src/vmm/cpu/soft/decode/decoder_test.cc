@@ -389,6 +389,8 @@ class GuardedBytes {
   }
   GuardedBytes(const GuardedBytes&) = delete;
   GuardedBytes& operator=(const GuardedBytes&) = delete;
+  GuardedBytes(GuardedBytes&&) = delete;
+  GuardedBytes& operator=(GuardedBytes&&) = delete;
 
   bool ok() const { return start_ != nullptr; }
   std::span<const std::uint8_t> put(std::span<const std::uint8_t> bytes) {

@@ -19,6 +19,8 @@ class ZydisComparison {
   ~ZydisComparison();
   ZydisComparison(const ZydisComparison&) = delete;
   ZydisComparison& operator=(const ZydisComparison&) = delete;
+  ZydisComparison(ZydisComparison&&) = delete;
+  ZydisComparison& operator=(ZydisComparison&&) = delete;
 
   // Decodes the start of `bytes` with both. Returns the length the two agree on, or 1.
   std::size_t compare(std::span<const std::uint8_t> bytes);
