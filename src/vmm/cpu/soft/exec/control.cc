@@ -1,8 +1,6 @@
-// Near branches, loops, BOUND, INTO and ARPL.
+// Near branches, loops and BOUND.
 #include <array>
 
-#include "vmm/cpu/soft/event/deliver.h"
-#include "vmm/cpu/soft/event/permission.h"
 #include "vmm/cpu/soft/exec/groups.h"
 #include "vmm/cpu/soft/exec/operand.h"
 #include "vmm/cpu/soft/exec/stack_access.h"
@@ -133,26 +131,6 @@ Next bound(Cpu& cpu, const Insn& insn) {
                                 : bound_sized<std::int32_t>(cpu, insn);
 }
 
-// Like INT 4: the handler returns behind it.
-Next into(Cpu& cpu, const Insn& insn) {
-  if (!cpu.status.of()) return Next::kNext;
-  return software_interrupt(cpu, vector::kOverflow, next_rip(cpu, insn) & 0xFFFFFFFF);
-}
-
-// Raises the requested privilege level of a selector to that of another.
-Next arpl(Cpu& cpu, const Insn& insn) {
-  if (!protected_mode(cpu) || (cpu.other_flags & eflags::kVm) != 0) {
-    return raise(cpu, vector::kUndefined);
-  }
-  constexpr std::uint16_t kRpl = 3;
-  const std::uint16_t wanted = read_gpr<std::uint16_t>(cpu, insn.operand[1].reg) & kRpl;
-  return modify<std::uint16_t>(cpu, insn, [&](std::uint16_t old, StatusFlags& flags) {
-    const bool raised = (old & kRpl) < wanted;
-    flags = with_flag(flags, eflags::kZf, raised);
-    return raised ? static_cast<std::uint16_t>((old & ~kRpl) | wanted) : old;
-  });
-}
-
 }  // namespace
 
 std::span<const SemanticEntry> control_semantics() {
@@ -166,8 +144,6 @@ std::span<const SemanticEntry> control_semantics() {
       {Op::kLoope, loop<LoopWhile::kZero>},
       {Op::kLoopne, loop<LoopWhile::kNotZero>},
       {Op::kBound, bound},
-      {Op::kInto, into},
-      {Op::kArpl, arpl},
   });
   return kEntries;
 }
