@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::uint64_t kX2apicBase = 0xFEE00C00;
 constexpr std::uint64_t kClockPage = 0x5000, kWallPage = 0x6000, kStealArea = 0x7040,
-                        kEoiWord = 0x8004, kBeyondRam = 0xC0000000;
+                        kEoiWord = 0x8004, kBeyondRam = 0xC0000000, kRamEnd = 4u << 20;
 
 // A machine whose time is counted by hand: 2 ticks are 1 ns.
 struct Guest {
@@ -229,10 +229,10 @@ TEST(Pv, wall_clock_plus_clock_is_the_date) {
 
 TEST(Pv, addresses_that_are_not_ram_do_no_harm) {
   Guest g;
-  for (const std::uint64_t at : {kBeyondRam, 0xFFFFFFFFFFFFFFC0ull, (4ull << 20) - 4}) {
+  for (const std::uint64_t at : {kBeyondRam, kRamEnd - 4, ~std::uint64_t{0x3F}}) {
     g.wrmsr(pv_msr::kSystemTime, at | 1);
     g.wrmsr(pv_msr::kWallClock, at);
-    if (at != (4ull << 20) - 4) {
+    if (at != kRamEnd - 4) {
       EXPECT_FALSE(g.wrmsr(pv_msr::kStealTime, at | 1));
       EXPECT_FALSE(g.wrmsr(pv_msr::kPvEoi, at | 1));
     }
