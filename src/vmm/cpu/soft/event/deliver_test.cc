@@ -328,7 +328,7 @@ TEST_P(FaultPairs, Escalate) {
   TestCpu cpu;
   enter_long_mode(cpu);
   const Pair& pair = GetParam();
-  constexpr std::uint64_t kFarTable = 0x40000;  // an LDT on a page that is not there
+  constexpr std::uint64_t kFarTable = 0x3F000;  // an LDT on a page that is not there
   cpu.ldt = segment_register({.low = system_descriptor(SystemType::kLdt, kFarTable, 0xFF)}, 0x48);
   cpu.absent.insert(kFarTable / 4096);
   const std::uint16_t selector = pair.second_is_page_fault ? 0x0C : selector::kNotPresentCode;

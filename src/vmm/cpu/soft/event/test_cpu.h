@@ -23,7 +23,7 @@ struct TestCpu : Cpu {
   TestCpu();
 
   // ---- Memory
-  static constexpr std::uint64_t kSize = 1u << 20;
+  static constexpr std::uint64_t kSize = 1u << 18;
   std::vector<std::uint8_t> ram = std::vector<std::uint8_t>(kSize);
   std::set<std::uint64_t> absent, read_only, device;  // page numbers
 
