@@ -4,14 +4,18 @@ namespace sm::soft {
 
 bool vector_address(Cpu& cpu, const Insn& insn, std::uint32_t size, Alignment alignment,
                     bool is_write, std::uint64_t& linear) {
-  if (!linear_address(cpu, insn.segment, effective_offset(cpu, insn), size, is_write, linear)) {
-    return false;
+  const std::uint64_t offset = effective_offset(cpu, insn);
+  if (size == 16 && alignment == Alignment::kVector) {
+    // Before the other checks of the address: what is neither aligned nor canonical is #GP even in
+    // the stack segment.
+    const bool is_flat = cpu.mode == CodeMode::k64 && insn.segment < Segment::kFs;
+    const SegmentRegister& segment = cpu.segment[static_cast<unsigned>(insn.segment)];
+    if (((offset + (is_flat ? 0 : segment.base)) & 15) != 0) {
+      raise(cpu, vector::kProtection, 0);
+      return false;
+    }
   }
-  if (size == 16 && alignment == Alignment::kVector && (linear & 15) != 0) {
-    raise(cpu, vector::kProtection, 0);
-    return false;
-  }
-  return true;
+  return linear_address(cpu, insn.segment, offset, size, is_write, linear);
 }
 
 bool load_vector(Cpu& cpu, const Insn& insn, std::uint32_t size, Alignment alignment, Vec& value) {

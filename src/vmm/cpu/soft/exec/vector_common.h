@@ -67,7 +67,7 @@ inline Vec mmx(const Cpu& cpu, std::uint8_t reg) {
   std::memcpy(&value, cpu.fx.st[(reg - x87_top(cpu.fx)) & 7u].data(), sizeof value);
   return from_u64(value);
 }
-// What every MMX instruction but EMMS does to the x87 state: TOP = 0 and all registers valid.
+// What every MMX instruction does to the x87 state: TOP = 0 and, but for EMMS, all registers valid.
 inline void enter_mmx(Cpu& cpu) {
   if (x87_top(cpu.fx) != 0) {
     x87_set_top(cpu.fx, 0);

@@ -3,19 +3,6 @@
 #include "vmm/cpu/soft/exec/mxcsr.h"
 #include "vmm/cpu/soft/exec/vector_common.h"
 
-// An integer of 32 or 64 bits in a general register or memory to a scalar.
-#define SM_FROM_INTEGER(X) X(Cvtsi2ss, "cvtsi2ss") X(Cvtsi2sd, "cvtsi2sd")
-// A scalar to an integer of 32 or 64 bits in a general register.
-#define SM_TO_INTEGER(X)  \
-  X(Cvtss2si, "cvtss2si") \
-  X(Cvtsd2si, "cvtsd2si") X(Cvttss2si, "cvttss2si") X(Cvttsd2si, "cvttsd2si")
-// Two integers in an MMX register or memory to an XMM register.
-#define SM_FROM_MMX(X) X(Cvtpi2ps, "cvtpi2ps") X(Cvtpi2pd, "cvtpi2pd")
-// An XMM register or memory to two integers in an MMX register.
-#define SM_TO_MMX(X)      \
-  X(Cvtps2pi, "cvtps2pi") \
-  X(Cvtpd2pi, "cvtpd2pi") X(Cvttps2pi, "cvttps2pi") X(Cvttpd2pi, "cvttpd2pi")
-
 #define SM_X87_REGISTERS "mm0", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
 
 namespace sm::soft {
@@ -24,53 +11,50 @@ namespace {
 
 // The host's instructions, by the name of their Op.
 namespace host {
-#define SM_DEFINE(name, text)                                    \
-  struct name {                                                  \
-    static void run(Vec& value, std::uint32_t source) {          \
-      asm volatile(text "l %1, %0" : "+x"(value) : "r"(source)); \
-    }                                                            \
-    static void run(Vec& value, std::uint64_t source) {          \
-      asm volatile(text "q %1, %0" : "+x"(value) : "r"(source)); \
-    }                                                            \
-  };
-SM_FROM_INTEGER(SM_DEFINE)
-#undef SM_DEFINE
 
-#define SM_DEFINE(name, text)                                   \
-  struct name {                                                 \
-    static void run(std::uint32_t& value, Vec source) {         \
-      asm volatile(text " %1, %0" : "=r"(value) : "x"(source)); \
-    }                                                           \
-    static void run(std::uint64_t& value, Vec source) {         \
-      asm volatile(text " %1, %0" : "=r"(value) : "x"(source)); \
-    }                                                           \
-  };
-SM_TO_INTEGER(SM_DEFINE)
-#undef SM_DEFINE
-
-#define SM_DEFINE(name, text)                                        \
-  struct name {                                                      \
-    static void run(Vec& value, Vec source) {                        \
-      asm volatile("movdq2q %1, %%mm0\n\t" text " %%mm0, %0\n\temms" \
-                   : "+x"(value)                                     \
-                   : "x"(source)                                     \
-                   : SM_X87_REGISTERS);                              \
-    }                                                                \
-  };
-SM_FROM_MMX(SM_DEFINE)
-#undef SM_DEFINE
-
-#define SM_DEFINE(name, text)                                     \
+#define SM_FROM_INTEGER(name, text)                               \
   struct name {                                                   \
-    static void run(Vec& value, Vec source) {                     \
-      asm volatile(text " %1, %%mm0\n\tmovq2dq %%mm0, %0\n\temms" \
-                   : "=x"(value)                                  \
-                   : "x"(source)                                  \
-                   : SM_X87_REGISTERS);                           \
+    static void run(Vec& value, std::uint32_t source) {           \
+      asm volatile(#text "l %1, %0" : "+x"(value) : "r"(source)); \
+    }                                                             \
+    static void run(Vec& value, std::uint64_t source) {           \
+      asm volatile(#text "q %1, %0" : "+x"(value) : "r"(source)); \
     }                                                             \
   };
-SM_TO_MMX(SM_DEFINE)
-#undef SM_DEFINE
+
+#define SM_TO_INTEGER(name, text)                                \
+  struct name {                                                  \
+    static void run(std::uint32_t& value, Vec source) {          \
+      asm volatile(#text " %1, %0" : "=r"(value) : "x"(source)); \
+    }                                                            \
+    static void run(std::uint64_t& value, Vec source) {          \
+      asm volatile(#text " %1, %0" : "=r"(value) : "x"(source)); \
+    }                                                            \
+  };
+
+// EMMS leaves the host's x87 registers empty, as the ABI wants them.
+#define SM_FROM_MMX(name, text)                                       \
+  struct name {                                                       \
+    static void run(Vec& value, Vec source) {                         \
+      asm volatile("movdq2q %1, %%mm0\n\t" #text " %%mm0, %0\n\temms" \
+                   : "+x"(value)                                      \
+                   : "x"(source)                                      \
+                   : SM_X87_REGISTERS);                               \
+    }                                                                 \
+  };
+
+#define SM_TO_MMX(name, text)                                      \
+  struct name {                                                    \
+    static void run(Vec& value, Vec source) {                      \
+      asm volatile(#text " %1, %%mm0\n\tmovq2dq %%mm0, %0\n\temms" \
+                   : "=x"(value)                                   \
+                   : "x"(source)                                   \
+                   : SM_X87_REGISTERS);                            \
+    }                                                              \
+  };
+
+#include "vmm/cpu/soft/exec/vector_ops.def"
+
 }  // namespace host
 
 template <class Host>
@@ -115,16 +99,16 @@ Next to_integer(Cpu& cpu, const Insn& insn) {
   return Next::kNext;
 }
 
-// Whether the instruction counts as an MMX one: with a source in memory CVTPI2PD does not.
-bool uses_mmx(const Insn& insn) { return has_mmx(insn) || insn.op == Op::kCvtpi2ps; }
-
-// Both directions between XMM and MMX.
+// Both directions between XMM and MMX. With a source in memory CVTPI2PS and CVTPI2PD are no MMX
+// instructions.
 template <class Host>
 Next mmx_conversion(Cpu& cpu, const Insn& insn) {
   Vec source;
-  if (!sse_ready(cpu) || (uses_mmx(insn) && !mmx_ready(cpu)) ||
-      !load_source(cpu, insn, 1, source)) {
+  if (!sse_ready(cpu) || (has_mmx(insn) && !mmx_ready(cpu)) || !load_source(cpu, insn, 1, source)) {
     return Next::kAborted;
+  }
+  if (has_mmx(insn)) {
+    enter_mmx(cpu);  // happens even if #XM ends the instruction
   }
   const Operand& destination = insn.operand[0];
   const bool is_to_mmx = destination.kind == OperandKind::kMmx;
@@ -132,23 +116,16 @@ Next mmx_conversion(Cpu& cpu, const Insn& insn) {
   if (!run_float(cpu, TinyResults::kNone, value, [&] { Host::run(value, source); })) {
     return Next::kAborted;
   }
-  if (uses_mmx(insn)) {
-    enter_mmx(cpu);
-  }
   is_to_mmx ? set_mmx(cpu, destination.reg, value) : set_xmm(cpu, destination.reg, value);
   return Next::kNext;
 }
 
-#define SM_ENTRY_FROM_INTEGER(name, text) {Op::k##name, from_integer<host::name>},
-#define SM_ENTRY_TO_INTEGER(name, text) {Op::k##name, to_integer<host::name>},
-#define SM_ENTRY_MMX(name, text) {Op::k##name, mmx_conversion<host::name>},
 constexpr SemanticEntry kEntries[] = {
-    // clang-format off
-    SM_FROM_INTEGER(SM_ENTRY_FROM_INTEGER)
-    SM_TO_INTEGER(SM_ENTRY_TO_INTEGER)
-    SM_FROM_MMX(SM_ENTRY_MMX)
-    SM_TO_MMX(SM_ENTRY_MMX)
-    // clang-format on
+#define SM_FROM_INTEGER(name, text) {Op::k##name, from_integer<host::name>},
+#define SM_TO_INTEGER(name, text) {Op::k##name, to_integer<host::name>},
+#define SM_FROM_MMX(name, text) {Op::k##name, mmx_conversion<host::name>},
+#define SM_TO_MMX(name, text) {Op::k##name, mmx_conversion<host::name>},
+#include "vmm/cpu/soft/exec/vector_ops.def"
 };
 
 }  // namespace

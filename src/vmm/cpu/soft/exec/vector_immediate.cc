@@ -7,23 +7,10 @@
 #include "vmm/cpu/soft/exec/mxcsr.h"
 #include "vmm/cpu/soft/exec/vector_common.h"
 
-// XMM operations that MXCSR has no part in.
-#define SM_PLAIN(X)                                                                               \
-  X(Pshufd, pshufd)                                                                               \
-  X(Pshufhw, pshufhw) X(Pshuflw, pshuflw) X(Shufps, shufps) X(Shufpd, shufpd) X(Pblendw, pblendw) \
-      X(Blendps, blendps) X(Blendpd, blendpd) X(Mpsadbw, mpsadbw) X(Insertps, insertps)           \
-          X(Aeskeygenassist, aeskeygenassist) X(Pclmulqdq, pclmulqdq) X(Sha1rnds4, sha1rnds4)
-
-// XMM operations under MXCSR, and which of their results can be tiny.
-#define SM_FLOAT(X)                                                                               \
-  X(Cmpps, cmpps, kNone)                                                                          \
-  X(Cmppd, cmppd, kNone) X(Cmpss, cmpss, kNone) X(Cmpsd, cmpsd, kNone) X(Roundps, roundps, kNone) \
-      X(Roundpd, roundpd, kNone) X(Roundss, roundss, kNone) X(Roundsd, roundsd, kNone)            \
-          X(Dpps, dpps, kSingles) X(Dppd, dppd, kDoubles)
-
-#define SM_TABLE(name, text, ...) SM_IMMEDIATE_TABLE(text, 16, #text " $sm_imm, %xmm1, %xmm0")
-SM_PLAIN(SM_TABLE)
-SM_FLOAT(SM_TABLE)
+// On XMM registers.
+#define SM_IMMEDIATE(name, text) SM_IMMEDIATE_TABLE(text, 16, #text " $sm_imm, %xmm1, %xmm0")
+#define SM_IMMEDIATE_FLOAT(name, text, tiny) SM_IMMEDIATE(name, text)
+#include "vmm/cpu/soft/exec/vector_ops.def"
 SM_IMMEDIATE_TABLE(palignr, 16, "palignr $sm_imm, %xmm1, %xmm0")
 SM_IMMEDIATE_TABLE(pslldq, 16, "pslldq $sm_imm, %xmm0")
 SM_IMMEDIATE_TABLE(psrldq, 16, "psrldq $sm_imm, %xmm0")
@@ -172,14 +159,11 @@ Next extract_element(Cpu& cpu, const Insn& insn) {
   return Next::kNext;
 }
 
-#define SM_ENTRY_PLAIN(name, text) {Op::k##name, plain_operation<sm_soft_imm_##text>},
-#define SM_ENTRY_FLOAT(name, text, tiny) \
-  {Op::k##name, float_operation<sm_soft_imm_##text, TinyResults::tiny>},
 constexpr SemanticEntry kEntries[] = {
-    // clang-format off
-    SM_PLAIN(SM_ENTRY_PLAIN)
-    SM_FLOAT(SM_ENTRY_FLOAT)
-    // clang-format on
+#define SM_IMMEDIATE(name, text) {Op::k##name, plain_operation<sm_soft_imm_##text>},
+#define SM_IMMEDIATE_FLOAT(name, text, tiny) \
+  {Op::k##name, float_operation<sm_soft_imm_##text, TinyResults::tiny>},
+#include "vmm/cpu/soft/exec/vector_ops.def"
     {Op::kPslldq, plain_operation<sm_soft_imm_pslldq>},
     {Op::kPsrldq, plain_operation<sm_soft_imm_psrldq>},
     {Op::kPalignr, palignr},

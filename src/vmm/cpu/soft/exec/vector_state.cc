@@ -106,6 +106,7 @@ Next emms(Cpu& cpu, const Insn& /*insn*/) {
   if (!mmx_ready(cpu)) {
     return Next::kAborted;
   }
+  x87_set_top(cpu.fx, 0);
   cpu.fx.abridged_tag = 0;
   return Next::kNext;
 }

@@ -148,7 +148,7 @@ Next compare_flags(Cpu& cpu, const Insn& insn) {
     const X87HostScope scope(fx);
     const Status status = kIsUnordered ? host::fucomi(fx.st[0], fx.st[other], cpu.status)
                                        : host::fcomi(fx.st[0], fx.st[other], cpu.status);
-    merge_status(fx, status, x87::kC1);
+    merge_status(fx, status, 0);  // the condition codes stay
   }
   if (kPops) {
     x87_pop(fx);

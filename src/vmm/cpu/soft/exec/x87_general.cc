@@ -54,20 +54,19 @@ bool open_memory(Cpu& cpu, const Insn& insn, Memory& memory) {
   if (memory.size > memory.bytes.size()) {
     memory.size = static_cast<std::uint32_t>(memory.bytes.size());
   }
-  return linear_address(cpu, insn.segment, memory.offset, memory.size, memory.stores,
-                        memory.linear) &&
-         (memory.stores || load_linear(cpu, memory.linear, memory.bytes.data(), memory.size));
+  return memory.stores ||
+         (linear_address(cpu, insn.segment, memory.offset, memory.size, false, memory.linear) &&
+          load_linear(cpu, memory.linear, memory.bytes.data(), memory.size));
 }
 
-// A store happens unless an unmasked exception other than inexactness keeps it from doing so.
-bool close_memory(Cpu& cpu, const Memory& memory, unsigned unmasked) {
-  if (!memory.stores) {
+// A store happens unless an unmasked exception other than inexactness keeps it from doing so; then
+// not even the address is checked.
+bool close_memory(Cpu& cpu, const Insn& insn, Memory& memory, unsigned unmasked) {
+  if (!memory.stores || (unmasked & ~static_cast<unsigned>(x87::kPrecision)) != 0) {
     return true;
   }
-  if ((unmasked & ~static_cast<unsigned>(x87::kPrecision)) != 0) {
-    return check_write(cpu, memory.linear, memory.size);
-  }
-  return store_linear(cpu, memory.linear, memory.bytes.data(), memory.size);
+  return linear_address(cpu, insn.segment, memory.offset, memory.size, true, memory.linear) &&
+         store_linear(cpu, memory.linear, memory.bytes.data(), memory.size);
 }
 
 }  // namespace
@@ -81,7 +80,7 @@ Next x87_general(Cpu& cpu, const Insn& insn) {
   copy_x87(image, cpu.fx);
   const StatusFlags flags = x87_execute(insn, image, memory.bytes.data(), cpu.status);
   const unsigned unmasked = image.status & ~image.control & x87::kExceptions & 0xFFFFu;
-  if (!close_memory(cpu, memory, unmasked)) {
+  if (!close_memory(cpu, insn, memory, unmasked)) {
     return Next::kAborted;
   }
   if (unmasked != 0) {
