@@ -260,6 +260,14 @@ TEST_F(LongMode, TssTooShort) {
   EXPECT_EQ(cpu.peek<std::uint64_t>(cpu.gpr[kRsp]), selector::kTss | 1);
 }
 
+TEST_F(LongMode, StackThatBeginsBehindTheLowerHalf) {
+  enter_user(cpu);
+  cpu.poke(place::kTss + 4, std::uint64_t{0x0000800000000000});
+  ASSERT_EQ(software_interrupt(cpu, 3, cpu.rip), Next::kAborted);
+  EXPECT_EQ(cpu.fault.vector, vector::kStack);
+  EXPECT_EQ(cpu.fault.error_code, 0u);
+}
+
 TEST_F(LongMode, NonCanonicalStackIsADoubleFaultAfterAContributoryOne) {
   enter_user(cpu);
   cpu.poke(place::kTss + 4, std::uint64_t{0x8000000000000000});
@@ -455,6 +463,19 @@ TEST_F(ProtectedMode, FrameWrapsWithASixteenBitStack) {
   EXPECT_EQ(cpu.peek<std::uint32_t>(0xFFF8), 0x55667788u);
   EXPECT_EQ(cpu.peek<std::uint32_t>(0xFFFC), selector::kKernelCode);
   EXPECT_EQ(cpu.peek<std::uint32_t>(0), 2u);
+}
+
+TEST_F(ProtectedMode, WrappedFrameIsAllOrNothing) {
+  cpu.reg(Segment::kSs) = segment_register({.low = kData16}, selector::kData16);
+  cpu.gpr[kRsp] = 4;
+  cpu.read_only.insert(0xF);
+  cpu.poke<std::uint32_t>(0, 0x77777777);
+  ASSERT_EQ(software_interrupt(cpu, 3, 0x1234), Next::kAborted);
+  EXPECT_EQ(cpu.fault.vector, vector::kPage);
+  EXPECT_EQ(cpu.peek<std::uint32_t>(0), 0x77777777u);
+  cpu.gpr[kRsp] = 5;  // a value would stand on both ends of the segment
+  ASSERT_EQ(software_interrupt(cpu, 3, 0x1234), Next::kAborted);
+  EXPECT_EQ(cpu.fault.vector, vector::kStack);
 }
 
 // ---- Real mode

@@ -226,6 +226,9 @@ TEST_F(Ports, BitmapDecidesAboveIopl) {
 }
 
 TEST_F(Ports, BeyondTheBitmap) {
+  // The byte that the limit cuts off says yes, but there must be one behind it.
+  cpu.poke(place::kTss + 0x68 + 0x80, std::uint16_t{0});
+  EXPECT_TRUE(allowed(0x3FB, 1));
   EXPECT_FALSE(allowed(0x400, 1));
   EXPECT_FALSE(allowed(0xFFFF, 4));
   cpu.poke(place::kTss + 102, std::uint16_t{0xFFFF});

@@ -80,6 +80,16 @@ TEST_F(LongReturn, ToCompatibilityMode) {
   EXPECT_EQ(cpu.gpr[kRsp], 0xC000u);
 }
 
+// A handler of an instruction breakpoint returns with RF set, or it would never get past it.
+TEST_F(LongReturn, LoadsRfWhileABreakpointIsArmed) {
+  cpu.dr7 |= 1;
+  LongFrame frame = kToUser;
+  frame.rflags |= eflags::kRf;
+  ASSERT_EQ(iretq(frame), Next::kJump);
+  EXPECT_NE(cpu.other_flags & eflags::kRf, 0u);
+  EXPECT_NE(cpu.attention.load() & kAttentionSingle, 0u);
+}
+
 TEST_F(LongReturn, UnmasksNmis) {
   cpu.nmi_masked = true;
   ASSERT_EQ(iretq(kToUser), Next::kJump);
@@ -310,6 +320,10 @@ TEST_F(LongTransfer, CallGateChecks) {
   enter_user(cpu);
   EXPECT_EQ(gate(with_dpl(kGood, 2)), Next::kAborted);
   EXPECT_EQ(cpu.fault.error_code, selector::kCallGate);
+  enter_long_mode(cpu);  // ring 0 that asks with the rights of ring 3
+  EXPECT_EQ(gate(with_dpl(kGood, 2)), Next::kAborted);
+  EXPECT_EQ(cpu.fault.error_code, selector::kCallGate);
+  enter_user(cpu);
   EXPECT_EQ(gate(kGood & ~kNotPresent), Next::kAborted);
   EXPECT_EQ(cpu.fault.vector, vector::kSegmentNotPresent);
   EXPECT_EQ(gate(kGood, 1ull << 40), Next::kAborted) << "type in the second half";
@@ -441,6 +455,15 @@ TEST_F(FastCall, RoundTrip) {
   EXPECT_EQ(cpu.reg(Segment::kSs).attributes, 0xC0F3);
   EXPECT_TRUE(cpu.called("cpl 3"));
   EXPECT_TRUE(cpu.called("ac 1"));
+}
+
+TEST_F(FastCall, RfIsNotSaved) {
+  enter_user(cpu);
+  cpu.dr7 |= 1;
+  cpu.set_rflags(2 | eflags::kRf);
+  ASSERT_EQ(cpu.step({0x0F, 0x05}), Next::kJump);
+  EXPECT_EQ(cpu.gpr[kR11], 2u);
+  EXPECT_EQ(cpu.rflags(), 2u);
 }
 
 TEST_F(FastCall, ReturnTo32BitCode) {

@@ -258,7 +258,12 @@ TEST_F(System, Cr4KnowsWhatThisCpuHas) {
   EXPECT_TRUE(cpu.called("paging"));
   cpu.cr3 = 0x1001;  // keeping PCIDE is no new activation
   EXPECT_EQ(write_cr(4, good | cr4::kPcide), Next::kJump);
-  expect_fault(write_cr(0, cpu.cr0 & ~cr0::kPg), kGp);
+  // Nor does 32-bit code leave paging with it.
+  set_code_segment(cpu, segment_register({.low = kCode32}, selector::kKernelCode32), 0);
+  cpu.gpr[kRbx] = cpu.cr0 & ~cr0::kPg;
+  expect_fault(cpu.step({0x0F, 0x22, 0xC3}), kGp);
+  cpu.cr4 &= ~cr4::kPcide;
+  EXPECT_EQ(cpu.step({0x0F, 0x22, 0xC3}), Next::kJump);
 }
 
 TEST_F(System, Cr2AndCr8) {
@@ -316,6 +321,7 @@ TEST_F(System, Invalidations) {
   expect_fault(invpcid(0, 0x1000, 0), kGp);
   expect_fault(invpcid(0, 0, 0x0000800000000000), kGp);
   expect_fault(invpcid(1, 5, 0), kGp);  // CR4.PCIDE is clear
+  EXPECT_EQ(invpcid(3, 5, 0), Next::kJump);
   cpu.cr4 |= cr4::kPcide;
   EXPECT_EQ(invpcid(0, 5, 0x7000), Next::kJump);
   EXPECT_TRUE(cpu.called("pcid 0 5 " + std::to_string(0x7000)));
@@ -503,6 +509,15 @@ TEST_F(System, TaskRegister) {
     cpu.gpr[kRbx] = bad;
     expect_fault(cpu.step({0x0F, 0x00, 0xDB}), kGp, bad & 0xFFFC);
   }
+}
+
+TEST_F(System, TssWhoseSecondHalfIsBeyondTheTable) {
+  cpu.poke(place::kGdt + selector::kTss, system_descriptor(SystemType::kTss, place::kTss, 0x67));
+  cpu.gdt.limit = selector::kTss + 14;
+  cpu.gpr[kRbx] = selector::kTss;
+  expect_fault(cpu.step({0x0F, 0x00, 0xDB}), kGp, selector::kTss);
+  cpu.gdt.limit = selector::kTss + 15;
+  EXPECT_EQ(cpu.step({0x0F, 0x00, 0xDB}), Next::kNext);
 }
 
 TEST_F(System, TssAboveFourGigabytesAndAbsent) {
