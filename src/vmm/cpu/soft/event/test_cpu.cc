@@ -233,6 +233,7 @@ void load_kernel_segments(TestCpu& cpu, std::uint64_t code) {
   const std::uint64_t task = system_descriptor(SystemType::kBusyTss, place::kTss, 0x67);
   cpu.task = segment_register({.low = task}, selector::kTss);
   cpu.mode = code_mode_of(cpu);
+  cpu.cpl = 0;
   cpu.rip = place::kKernelCode;
   cpu.gpr[kRsp] = place::kKernelStack;
 }
