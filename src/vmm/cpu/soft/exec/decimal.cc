@@ -1,5 +1,5 @@
-// BCD arithmetic, invalid in 64-bit mode. Flags that the manuals leave undefined keep the value
-// that the same addition or comparison gives on the host.
+// BCD arithmetic, invalid in 64-bit mode. Flags that the manuals leave undefined are as Intel's
+// processors make them: cleared, or of AAD's addition.
 #include <array>
 
 #include "vmm/cpu/soft/exec/groups.h"
@@ -67,9 +67,9 @@ Next aam(Cpu& cpu, const Insn& insn) {
 Next aad(Cpu& cpu, const Insn& insn) {
   const auto base = static_cast<std::uint8_t>(insn.imm);
   const auto ah = read_gpr<std::uint8_t>(cpu, kHighByteRegisters);
-  const auto value = static_cast<std::uint8_t>(ah * base + read_al(cpu));
+  const std::uint8_t value =
+      host::add(read_al(cpu), static_cast<std::uint8_t>(ah * base), cpu.status);
   write_gpr(cpu, kRax, std::uint16_t{value});
-  cpu.status = result_flags(value);
   return Next::kNext;
 }
 

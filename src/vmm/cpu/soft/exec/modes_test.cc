@@ -321,7 +321,7 @@ TEST_F(Modes, DecimalAdjustments) {
       {"aas keeps a digit", {0x3F}, 0x0235, 0, 0x0205, false, false},
       {"aam", {0xD4, 0x0A}, 0x0063, 0, 0x0909, false, false},
       {"aam by 16", {0xD4, 0x10}, 0x12A7, 0, 0x0A07, false, false},
-      {"aad", {0xD5, 0x0A}, 0x0907, 0, 0x0061, false, false},
+      {"aad", {0xD5, 0x0A}, 0x0907, 0, 0x0061, true, false},
   };
   for (const Decimal& test : cases) {
     cpu.set(kRax, test.ax);

@@ -257,9 +257,10 @@ std::uint32_t compare_run(Cpu& cpu, const Insn& insn, const Run& run) {
   const std::byte* b = probe(cpu.read_tlb, run.destination, run.bytes);
   if (a == nullptr || b == nullptr) return 0;
   const auto count = static_cast<std::uint32_t>(run.bytes / sizeof(T));
-  const std::uint32_t agreeing = insn.repeat == Repeat::kRepne
-                                     ? differing_elements<T>(a, b, count)
-                                     : equal_bytes(a, b, run.bytes) / sizeof(T);
+  const std::uint32_t agreeing =
+      insn.repeat == Repeat::kRepne
+          ? differing_elements<T>(a, b, count)
+          : equal_bytes(a, b, run.bytes) / static_cast<std::uint32_t>(sizeof(T));
   const std::uint32_t last = std::min(agreeing, count - 1);
   host::sub(element_at<T>(a, last), element_at<T>(b, last), cpu.status);
   return last + 1;
