@@ -29,7 +29,8 @@ void load(const MachineState& state, std::uint32_t slot) {
 }
 
 // Where a jump may go: anywhere but to the instruction itself, what follows it in the slot (other
-// than just behind it), the exit pointer and the test program.
+// than just behind it), the exit pointer, the test program, and the page where the host's kernel
+// stands in for old system calls.
 bool may_go_to(std::uint64_t target, std::uint64_t start, std::uint32_t length) {
   if (target == start + length) return true;
   if (target >= start && target < start + kSlotSize) return false;
@@ -37,6 +38,8 @@ bool may_go_to(std::uint64_t target, std::uint64_t start, std::uint32_t length) 
   if (target >= kCode && target < kCode + kPage) {
     return *reinterpret_cast<const std::uint8_t*>(target) == 0xCC;
   }
+  constexpr std::uint64_t kVsyscall = 0xFFFFFFFFFF600000;
+  if ((target & ~(kPage - 1)) == kVsyscall) return false;
   return target < kUnknownFrom || target >= kUserEnd;
 }
 
