@@ -111,8 +111,8 @@ Text compose(const Form& form, Random& random) {
 std::vector<Pool> collect_pools(std::string_view only, Random& random) {
   std::map<Op, Pool> pools;
   const auto collect = [&](const Form& form) {
-    // Some forms need optional prefixes (REX.W), some forbid them (LOCK): a few attempts.
-    for (int attempt = 0; attempt < 16; ++attempt) {
+    // Some forms need optional prefixes (REX.W) or one value of ModRM.rm, some forbid them (LOCK).
+    for (int attempt = 0; attempt < 48; ++attempt) {
       soft::Insn insn;
       const Text text = compose(form, random);
       if (soft::decode({text.bytes.data(), soft::kMaxInsnLength}, soft::CodeMode::k64, insn) !=
