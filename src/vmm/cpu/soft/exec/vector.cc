@@ -1,4 +1,6 @@
 // Joins the groups of MMX and SSE operations, and those of x87.
+#include <cpuid.h>
+
 #include <vector>
 
 #include "vmm/cpu/soft/exec/groups.h"
@@ -12,8 +14,21 @@ namespace sm::soft {
 
 namespace {
 
-void append(std::vector<SemanticEntry>& to, std::span<const SemanticEntry> group) {
-  to.insert(to.end(), group.begin(), group.end());
+// Whether the host has an operation that it has to execute for the guest. What it lacks is left out
+// and so undefined for the guest, too, whatever CPUID tells it. SSE4.2 is taken for granted.
+bool host_has(Op op) {
+  constexpr unsigned kAes = 1u << 25, kPclmul = 1u << 1, kSha = 1u << 29;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (op >= Op::kAesenc && op <= Op::kAeskeygenassist) {
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kAes) != 0;
+  }
+  if (op == Op::kPclmulqdq) {
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kPclmul) != 0;
+  }
+  if (op >= Op::kSha1rnds4 && op <= Op::kSha256msg2) {
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & kSha) != 0;
+  }
+  return true;
 }
 
 std::vector<SemanticEntry> vector_groups() {
@@ -22,7 +37,11 @@ std::vector<SemanticEntry> vector_groups() {
        {vector_integer_semantics(), vector_float_semantics(), vector_convert_semantics(),
         vector_move_semantics(), vector_immediate_semantics(), vector_text_semantics(),
         vector_state_semantics()}) {
-    append(all, group);
+    for (const SemanticEntry& entry : group) {
+      if (host_has(entry.op)) {
+        all.push_back(entry);
+      }
+    }
   }
   return all;
 }

@@ -9,8 +9,9 @@ namespace sm::soft {
 
 Next x87_general(Cpu& cpu, const Insn& insn);
 
-// Records where a non-control instruction was. The guest's CPUID says that FDP (and, as on every
-// recent processor, FOP) are written at unmasked exceptions only, and the selectors never.
+// Records where a non-control instruction was. As on recent Intel processors FIP is always written,
+// FDP and FOP at unmasked exceptions only, and the selectors never: what bits 6 and 13 of EBX in
+// CPUID leaf 7 tell the guest.
 // Spec: SDM vol. 1, 8.1.8 and 8.1.9; CPUID leaf 7, EBX bits 6 and 13.
 inline void x87_record_instruction(Cpu& cpu) { cpu.fx.instruction_pointer = cpu.rip; }
 
