@@ -46,7 +46,9 @@ bool ApicTimer::start(std::uint32_t initial, std::uint32_t current) {
     disarm();
     return false;
   }
-  return arm(clock_.ns() + std::uint64_t{std::min(current, initial)} * divisor_);
+  const bool due = current == 0;
+  arm(clock_.ns() + std::uint64_t{std::min(current, initial)} * divisor_, due);
+  return due;
 }
 
 std::uint64_t ApicTimer::period_ns() const {
@@ -74,7 +76,9 @@ bool ApicTimer::set_tsc_deadline(std::uint64_t guest_tsc_target) {
     return false;
   }
   const std::uint64_t present = guest_tsc();
-  return arm(clock_.ns_after(guest_tsc_target > present ? guest_tsc_target - present : 0));
+  const bool due = guest_tsc_target <= present;
+  arm(clock_.ns_after(due ? 0 : guest_tsc_target - present), due);
+  return due;
 }
 
 bool ApicTimer::set_tsc_offset(std::uint64_t offset) {
@@ -92,7 +96,7 @@ bool ApicTimer::take_expiry() {
   }
   if (mode_ == Mode::kPeriodic) {
     const std::uint64_t period = period_ns();
-    arm(deadline_ns_ + ((now - deadline_ns_) / period + 1) * period);
+    arm(deadline_ns_ + ((now - deadline_ns_) / period + 1) * period, false);
   } else {
     disarm();
   }
@@ -110,13 +114,11 @@ void ApicTimer::set_queued(bool queued) {
   }
 }
 
-// A deadline that has passed is for the caller to take; nobody needs to be woken for it.
-bool ApicTimer::arm(std::uint64_t deadline_ns) {
+// A timer that is due is for the caller to look at; nobody needs to be woken for it.
+void ApicTimer::arm(std::uint64_t deadline_ns, bool due) {
   running_ = true;
   deadline_ns_ = deadline_ns;
-  if (deadline_ns <= clock_.ns()) return true;
-  if (queued_) timers_.arm(vcpu_, deadline_ns);
-  return false;
+  if (queued_ && !due) timers_.arm(vcpu_, deadline_ns);
 }
 
 void ApicTimer::disarm() {

@@ -50,7 +50,7 @@ class ApicTimer {
   void set_queued(bool queued);
 
  private:
-  bool arm(std::uint64_t deadline_ns);
+  void arm(std::uint64_t deadline_ns, bool due);
   void disarm();
   void queue_again();
   std::uint64_t period_ns() const;

@@ -99,6 +99,7 @@ LocalApic::LocalApic(const Config& config)
 void LocalApic::reset() {
   base_.store(addr_map::kLapicBase | kBaseEnable | (index_ == 0 ? kBaseBoot : 0));
   startup_.store(0);
+  pv_eoi_word_ = nullptr;
   reset_registers();
 }
 
@@ -114,7 +115,6 @@ void LocalApic::reset_registers() {
   for (std::uint32_t lvt = kLvtTimer; lvt <= kLvtError; ++lvt) write(lvt, kLvtMasked);
   if (x2apic()) write(kLdr, x2apic_ldr());
   errors_.store(0);
-  pv_eoi_word_ = nullptr;
   pv_eoi_pending_ = false;
 }
 

@@ -55,7 +55,7 @@ class LocalApic {
   void acknowledge(std::uint8_t vector);
   // INIT and SIPI that arrived since the last call.
   StartupEvents take_startup();
-  // The INIT reset: as after power-up, but IA32_APIC_BASE stays.
+  // The APIC's share of VcpuPlatform::init_reset(): as after power-up, but IA32_APIC_BASE stays.
   void init_reset();
 
   // ---- Registers ----

@@ -180,6 +180,11 @@ VcpuPlatform::~VcpuPlatform() {
   cpu_.platform = nullptr;
 }
 
+void VcpuPlatform::init_reset() {
+  apic_.init_reset();
+  pv_.reset();
+}
+
 bool VcpuPlatform::mmio(std::uint64_t physical, bool is_write, std::span<std::byte> data) {
   const auto size = static_cast<std::uint32_t>(data.size());
   if (apic_.claims(physical)) {

@@ -6,8 +6,8 @@
 //
 // and the engine calls
 //   - apic().highest_deliverable() / acknowledge() for kAttentionInterrupt and after EFLAGS.IF,
-//     TPR and the interrupt shadow change; apic().take_startup() for kAttentionInit;
-//     apic().poll_timer() for kAttentionTimer;
+//     TPR and the interrupt shadow change; apic().take_startup() for kAttentionInit, and
+//     init_reset() for the INIT in it; apic().poll_timer() for kAttentionTimer;
 //   - begin_halt() and end_halt() around a wait in HLT; take_unhalt() as a reason not to wait, with
 //     kAttentionUnhalt to wake (it ends HLT whatever EFLAGS.IF is);
 //   - mmio() and port() before it hands an access to the outside.
@@ -113,6 +113,8 @@ class VcpuPlatform {
   VcpuPlatform& operator=(VcpuPlatform&&) = delete;
 
   LocalApic& apic() { return apic_; }
+  // INIT: the local APIC and the paravirtual registers; time goes on.
+  void init_reset();
 
   // An access to guest-physical space or to a port that the platform answers itself: local APIC,
   // IOAPIC, old chips. False: it belongs to the outside.

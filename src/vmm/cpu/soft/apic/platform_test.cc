@@ -273,6 +273,28 @@ TEST(Pv, end_of_interrupt_by_memory) {
   EXPECT_EQ(g.rdmsr(0x813), 0u);
 }
 
+TEST(Pv, init_gives_the_guest_s_memory_back) {
+  Guest g;
+  g.enable_x2apic();
+  EXPECT_TRUE(g.wrmsr(pv_msr::kSystemTime, kClockPage | 1));
+  EXPECT_TRUE(g.wrmsr(pv_msr::kStealTime, kStealArea | 1));
+  EXPECT_TRUE(g.wrmsr(pv_msr::kPvEoi, kEoiWord | 1));
+  g.vcpu().init_reset();
+  for (const std::uint32_t index : {pv_msr::kSystemTime, pv_msr::kStealTime, pv_msr::kPvEoi}) {
+    EXPECT_EQ(g.rdmsr(index), 0u);
+  }
+  g.vcpu().begin_halt();
+  EXPECT_EQ(g.load<std::uint8_t>(kStealArea + 16), 0);
+  EXPECT_FALSE(g.vcpu().end_halt());
+  EXPECT_TRUE(g.wrmsr(0x80F, 0x1FF));
+  EXPECT_TRUE(g.wrmsr(0x83F, 0x60));
+  g.vcpu().apic().acknowledge(0x60);
+  EXPECT_EQ(g.load<std::uint32_t>(kEoiWord), 0u);
+  const std::uint32_t version = g.load<std::uint32_t>(kClockPage);
+  EXPECT_TRUE(g.wrmsr(0x10, 5));
+  EXPECT_EQ(g.load<std::uint32_t>(kClockPage), version);
+}
+
 // ---- Hypercalls
 
 TEST(Hypercall, unknown_numbers_are_refused) {
@@ -415,6 +437,19 @@ TEST(PlatformState, a_state_that_leaves_things_out) {
   EXPECT_EQ(platform_cr8(g.cpu()), 7u);
   EXPECT_EQ(g.rdmsr(0x80F), 0xFFu);
   EXPECT_EQ(platform_tsc(g.cpu()), 1000u);
+}
+
+TEST(PlatformState, registers_that_are_not_listed_stay) {
+  Guest g;
+  g.enable_x2apic();
+  prepare(g, 0);
+  CpuState state;
+  ASSERT_TRUE(g.vcpu().load(state));
+  EXPECT_EQ(g.rdmsr(pv_msr::kStealTime), kStealArea | 1);
+  EXPECT_TRUE(g.wrmsr(0x80F, 0x1FF));
+  EXPECT_TRUE(g.wrmsr(0x83F, 0x60));
+  g.vcpu().apic().acknowledge(0x60);
+  EXPECT_EQ(g.load<std::uint32_t>(kEoiWord), 1u);
 }
 
 TEST(PlatformState, foreign_registers_are_taken_when_they_hold_nothing) {

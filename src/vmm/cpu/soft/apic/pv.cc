@@ -123,6 +123,13 @@ bool PvVcpu::restore_msr(std::uint32_t index, std::uint64_t value, std::uint64_t
   }
 }
 
+void PvVcpu::reset() {
+  wall_clock_msr_ = system_time_msr_ = steal_time_msr_ = pv_eoi_msr_ = 0;
+  preempted_ = nullptr;
+  unhalt_.store(false);
+  apic_.set_pv_eoi(nullptr);
+}
+
 void PvVcpu::tsc_offset_changed(std::uint64_t tsc_offset) { publish_clock(tsc_offset); }
 
 // An address that is not RAM gets nothing, as under KVM.

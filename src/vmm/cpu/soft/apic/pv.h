@@ -49,6 +49,9 @@ class PvVcpu {
   bool write_msr(std::uint32_t index, std::uint64_t value, std::uint64_t tsc_offset);
   // The same for a saved value: the wall clock's page stays as the guest has it.
   bool restore_msr(std::uint32_t index, std::uint64_t value, std::uint64_t tsc_offset);
+  // INIT: every structure is given up, since whoever boots the vCPU next may use the memory
+  // otherwise.
+  void reset();
   // The vCPU's TSC jumped: its clock page follows.
   void tsc_offset_changed(std::uint64_t tsc_offset);
 

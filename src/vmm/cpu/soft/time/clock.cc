@@ -51,7 +51,7 @@ Pair read_pair() {
 
 std::uint32_t measure_khz() {
   const Pair first = read_pair();
-  timespec pause{.tv_sec = 0, .tv_nsec = 4'000'000};
+  timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
   ::nanosleep(&pause, nullptr);
   const Pair last = read_pair();
   if (last.ns <= first.ns || last.tsc <= first.tsc) return 0;

@@ -37,7 +37,7 @@ class Clock {
 struct HostCounter {
   bool is_tsc = false;    // else CLOCK_MONOTONIC_RAW in nanoseconds
   std::uint32_t khz = 0;  // its rate
-  // The TSC if CPUID says that it is invariant, measured against CLOCK_MONOTONIC_RAW for 4 ms.
+  // The TSC if CPUID says that it is invariant, measured against CLOCK_MONOTONIC_RAW for 2 ms.
   static HostCounter detect();
 };
 
