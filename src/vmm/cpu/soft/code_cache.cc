@@ -55,26 +55,36 @@ CodePage* CodeCache::page_for(const Mmu::FetchPage& where) {
   return page.get();
 }
 
-const DecodedInsn* CodeCache::fetch_slow(std::uint64_t linear) {
-  const FetchEntry& entry = cpu_.mmu->current_bank().fetch(linear);
-  CodePage* page = nullptr;
+CodePage* CodeCache::find_page(std::uint64_t linear, bool& fault) {
+  fault = false;
+  if (full()) drop_all();
+  TlbBank& bank = cpu_.mmu->current_bank();
+  const FetchEntry& entry = bank.fetch(linear);
   if (entry.tag == ((linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode))) {
-    page = entry.page;
-  } else {
-    Mmu::FetchPage where;
-    if (!cpu_.mmu->find_fetch(linear, where)) return nullptr;
-    if (where.host != nullptr) page = page_for(where);
-    if (page == nullptr) return decode_uncached(linear);
-    cpu_.mmu->current_bank().insert_fetch(linear & ~kPageMask, cpu_.mode, page, where.is_local,
-                                          where.page_shift);
+    return entry.page;
   }
-  if (insn_count_ >= kMaxInsns) {
-    drop_all();
-    return decode_uncached(linear);
+  Mmu::FetchPage where;
+  if (!cpu_.mmu->find_fetch(linear, where)) {
+    fault = true;
+    return nullptr;
   }
+  CodePage* page = where.host == nullptr ? nullptr : page_for(where);
+  if (page != nullptr) {
+    bank.insert_fetch(linear & ~kPageMask, cpu_.mode, page, where.is_local, where.page_shift);
+  }
+  return page;
+}
+
+const DecodedInsn* CodeCache::fetch_slow(std::uint64_t linear) {
+  bool fault = false;
+  CodePage* page = find_page(linear, fault);
+  if (fault) return nullptr;
+  if (page == nullptr) return decode_uncached(linear);
   const std::uint64_t offset = linear & kPageMask;
-  if (const std::uint16_t place = page->at[offset]) {
-    return check_limit(page->insns[place - 1u].insn.length) ? &page->insns[place - 1u] : nullptr;
+  if (page->single == nullptr) page->single = std::make_unique<DecodedPage>();
+  if (const std::uint16_t place = page->single->at[offset]) {
+    const DecodedInsn& decoded = page->single->insns[place - 1u];
+    return check_limit(decoded.insn.length) ? &decoded : nullptr;
   }
   return decode_into(*page, offset, linear);
 }
@@ -92,10 +102,11 @@ const DecodedInsn* CodeCache::decode_into(CodePage& page, std::uint64_t offset,
     return nullptr;
   }
   if (!check_limit(insn.length)) return nullptr;
-  page.insns.push_back({insn, semantic_of(insn.op)});
+  DecodedPage& single = *page.single;
+  single.insns.push_back({insn, semantic_of(insn.op)});
   ++insn_count_;
-  page.at[offset] = static_cast<std::uint16_t>(page.insns.size());
-  return &page.insns.back();
+  single.at[offset] = static_cast<std::uint16_t>(single.insns.size());
+  return &single.insns.back();
 }
 
 // An instruction on two pages, or in memory that is not RAM. A fault of the second page's is one
@@ -128,12 +139,13 @@ const DecodedInsn* CodeCache::decode_uncached(std::uint64_t linear) {
 
 void CodeCache::drop(const PageList& list) {
   if (list.all()) return drop_all();
+  ++drops_;
   for (const std::uint64_t number : list.pages()) {
     const auto found = pages_.find(number);
     if (found == pages_.end()) continue;
     for (const auto& page : found->second.mode) {
       if (page == nullptr) continue;
-      insn_count_ -= page->insns.size();
+      insn_count_ -= page->insn_count();
       --page_count_;
     }
     pages_.erase(found);
@@ -143,6 +155,7 @@ void CodeCache::drop(const PageList& list) {
 }
 
 void CodeCache::drop_all() {
+  ++drops_;
   for (const auto& [number, page] : pages_) machine_.pages().drop_code_holder(number, cpu_.index);
   pages_.clear();
   page_count_ = insn_count_ = 0;

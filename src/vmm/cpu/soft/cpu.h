@@ -111,6 +111,13 @@ struct TlbEntry {
 };
 inline constexpr std::size_t kTlbEntries = 512;
 
+// One slot of a jump cache: where the block of a guest-virtual address in 64-bit mode is.
+struct Uop;
+struct JumpEntry {
+  std::uint64_t address;
+  const Uop* block;
+};
+
 // x87, MMX and SSE registers in FXSAVE64 form. Spec: SDM vol. 1, 10.5.1.
 struct alignas(16) FxState {
   std::uint16_t control = 0x37F;
@@ -128,6 +135,18 @@ struct alignas(16) FxState {
 };
 static_assert(sizeof(FxState) == 512);
 
+// What happened in run_blocks() on its way out, and how often things happened; see fast/.
+struct BlockState {
+  const Uop* link =
+      nullptr;           // the branch that goes on at Cpu::rip and may know the block from then
+  bool aborted = false;  // the instruction at Cpu::rip said Next::kAborted
+  std::uint64_t instructions = 0;
+  std::uint64_t semantic_calls = 0;  // slow cases and what has no handler
+  std::uint64_t lookups = 0;         // jump caches and links did not know
+  std::uint64_t blocks_made = 0;
+  std::uint64_t insns_made = 0;
+};
+
 struct alignas(64) Cpu {
   // rax .. r15 in encoding order; [16] is always 0 and [17] is the page of the code that runs, so
   // that any base or index register is one load.
@@ -138,6 +157,8 @@ struct alignas(64) Cpu {
   std::atomic<std::uint32_t> attention{0};
   const TlbEntry* read_tlb = nullptr;  // of the current privilege and address space
   const TlbEntry* write_tlb = nullptr;
+  const JumpEntry* jumps = nullptr;  // of the current bank, as the two above
+  std::int64_t budget = 0;           // instructions that run_blocks() may still execute
   // The instruction that runs or, between instructions, the next one.
   std::uint64_t rip = 0;
   std::uint32_t other_flags = 0;  // EFLAGS but the status flags and the always-one bit 1
@@ -163,6 +184,8 @@ struct alignas(64) Cpu {
   bool halted = false;
   bool nmi_masked = false;
   bool shutdown = false;  // a triple fault: only a reset goes on
+
+  BlockState blocks;
 
   std::uint32_t index = 0;  // of the vCPU; its APIC id
   Mmu* mmu = nullptr;

@@ -22,6 +22,14 @@ struct FetchEntry {
 };
 inline constexpr std::size_t kFetchEntries = 256;
 
+// Jump caches: all addresses of one page share a group of slots, so that dropping a page looks at
+// those alone.
+inline constexpr std::size_t kJumpsPerPage = 64;
+inline constexpr std::size_t kJumpEntries = 64 * kJumpsPerPage;
+inline std::size_t jump_slot(std::uint64_t linear) {
+  return ((linear >> 6) ^ (linear % kJumpsPerPage)) % kJumpEntries;
+}
+
 // A set of slot numbers.
 template <std::size_t N>
 class SlotSet {
@@ -35,6 +43,15 @@ class SlotSet {
       }
       words_[i] = 0;
     }
+  }
+  bool has(std::size_t slot) const { return (words_[slot / 64] >> slot % 64 & 1) != 0; }
+  // Calls work for the members among the 64 slots from `first` on, and takes them out.
+  template <class Work>
+  void take_64(std::size_t first, Work&& work) {
+    for (std::uint64_t word = words_[first / 64]; word != 0; word &= word - 1) {
+      work(first + static_cast<std::size_t>(std::countr_zero(word)));
+    }
+    words_[first / 64] = 0;
   }
   template <class Work>
   void for_each(Work&& work) const {
@@ -60,10 +77,12 @@ class TlbBank {
   TlbBank() {
     for (std::size_t i = 0; i < kTlbEntries; ++i) clear_slot(i);
     for (std::size_t i = 0; i < kFetchEntries; ++i) clear_fetch(i);
+    for (std::size_t i = 0; i < kJumpEntries; ++i) clear_jump(i);
   }
 
   const TlbEntry* reads() const { return read_.data(); }
   const TlbEntry* writes() const { return write_.data(); }
+  const JumpEntry* jumps() const { return jump_.data(); }
   const FetchEntry& fetch(std::uint64_t linear) const {
     return fetch_[(linear / kPageSize) % kFetchEntries];
   }
@@ -78,7 +97,7 @@ class TlbBank {
     if (is_write) write_[slot] = {linear, host};
     filled_.add(slot);
     if (is_local) local_.add(slot);
-    largest_shift_ = largest_shift_ < page_shift ? page_shift : largest_shift_;
+    note_shift(linear, page_shift);
   }
   void insert_fetch(std::uint64_t linear, CodeMode mode, CodePage* page, bool is_local,
                     std::uint32_t page_shift) {
@@ -86,34 +105,52 @@ class TlbBank {
     fetch_[slot] = {linear | static_cast<std::uint64_t>(mode), page};
     fetch_filled_.add(slot);
     if (is_local) fetch_local_.add(slot);
-    largest_shift_ = largest_shift_ < page_shift ? page_shift : largest_shift_;
+    note_shift(linear, page_shift);
+  }
+
+  // The page of `linear` has a fetch entry.
+  void insert_jump(std::uint64_t linear, const Uop* block) {
+    const std::size_t slot = jump_slot(linear);
+    jump_[slot] = {linear, block};
+    jump_filled_.add(slot);
+    if (fetch_local_.has((linear / kPageSize) % kFetchEntries)) jump_local_.add(slot);
   }
 
   void flush() {
     filled_.take_each([this](std::size_t slot) { clear_slot(slot); });
     local_ = {};
     flush_fetch();
-    largest_shift_ = kSmallShift;
+    largest_shift_.fill(kSmallShift);
   }
   void flush_local() {
     local_.take_each([this](std::size_t slot) { clear_slot(slot); });
     fetch_local_.take_each([this](std::size_t slot) { clear_fetch(slot); });
+    jump_local_.take_each([this](std::size_t slot) { clear_jump(slot); });
   }
   void flush_fetch() {
     fetch_filled_.take_each([this](std::size_t slot) { clear_fetch(slot); });
     fetch_local_ = {};
+    flush_jumps();
   }
   // All slices of the page that holds `linear`, however large it is.
   void flush_page(std::uint64_t linear) {
     clear_slot(slot_of(linear));
     clear_fetch((linear / kPageSize) % kFetchEntries);
-    if (largest_shift_ == kSmallShift) return;
-    const std::uint64_t mask = ~0ull << largest_shift_;
+    const std::uint32_t shift = largest_shift_[half_of(linear)];
+    if (shift == kSmallShift) {
+      jump_filled_.take_64(linear / kPageSize % (kJumpEntries / kJumpsPerPage) * kJumpsPerPage,
+                           [this](std::size_t slot) { clear_jump(slot); });
+      return;
+    }
+    const std::uint64_t mask = ~0ull << shift;
     filled_.for_each([&](std::size_t slot) {
       if (((read_[slot].tag ^ linear) & mask) == 0) clear_slot(slot);
     });
     fetch_filled_.for_each([&](std::size_t slot) {
       if (((fetch_[slot].tag ^ linear) & mask) == 0) clear_fetch(slot);
+    });
+    jump_filled_.for_each([&](std::size_t slot) {
+      if (((jump_[slot].address ^ linear) & mask) == 0) clear_jump(slot);
     });
   }
   // Write translations to one page of RAM.
@@ -125,17 +162,32 @@ class TlbBank {
 
  private:
   static constexpr std::uint32_t kSmallShift = 12;
+  static std::size_t half_of(std::uint64_t linear) { return linear >> 63; }
+  void note_shift(std::uint64_t linear, std::uint32_t page_shift) {
+    std::uint32_t& largest = largest_shift_[half_of(linear)];
+    largest = largest < page_shift ? page_shift : largest;
+  }
   static std::size_t slot_of(std::uint64_t linear) { return (linear / kPageSize) % kTlbEntries; }
   // The address of a page that belongs into another slot, so that no address hits.
   static std::uint64_t empty_tag(std::size_t slot) { return (slot ^ 1) * kPageSize; }
   void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
   void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
+  // No code is at an address that is not canonical.
+  void clear_jump(std::size_t slot) { jump_[slot] = {1ull << 63, nullptr}; }
+  void flush_jumps() {
+    jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
+    jump_local_ = {};
+  }
 
   std::array<TlbEntry, kTlbEntries> read_, write_;
   std::array<FetchEntry, kFetchEntries> fetch_;
   SlotSet<kTlbEntries> filled_, local_;
+  std::array<JumpEntry, kJumpEntries> jump_;
   SlotSet<kFetchEntries> fetch_filled_, fetch_local_;
-  std::uint32_t largest_shift_ = kSmallShift;
+  SlotSet<kJumpEntries> jump_filled_, jump_local_;
+  // Of the translations in each half of the address space: kernels use large pages for themselves,
+  // and dropping a program's page should not have to look at those.
+  std::array<std::uint32_t, 2> largest_shift_{kSmallShift, kSmallShift};
 };
 
 }  // namespace sm::soft
