@@ -48,6 +48,7 @@ RunEnd Interpreter::loop() {
     const bool alone = cpu_.io.active() || cpu_.attention.load() != 0;
     switch (alone ? step_checked() : run_code()) {
       case Stop::kRequest:
+      case Stop::kFault:
         break;
       case Stop::kDevice:
         if (!answered_inside()) return RunEnd::kDevice;
@@ -216,7 +217,7 @@ void Interpreter::advance(const Insn& insn) {
 
 Interpreter::Stop Interpreter::deliver_fault_now() {
   trace_fault(cpu_);
-  return deliver_fault(cpu_) == Next::kAborted ? Stop::kShutdown : Stop::kRequest;
+  return deliver_fault(cpu_) == Next::kAborted ? Stop::kShutdown : Stop::kFault;
 }
 
 Interpreter::Stop Interpreter::finish(Next next, const Insn& insn) {
@@ -248,7 +249,7 @@ Interpreter::Stop Interpreter::run_code() {
       cpu_.rip += length;
     } else if (next != Next::kJump) {
       const Stop stop = finish(next, decoded->insn);
-      if (stop != Stop::kRequest) return stop;
+      if (stop == Stop::kDevice || stop == Stop::kShutdown) return stop;
     }
     if (cpu_.halted) [[unlikely]] {
       cpu_.attention.fetch_or(kAttentionInterrupt);
@@ -270,35 +271,48 @@ Interpreter::Stop Interpreter::step() {
   return stop;
 }
 
-// One instruction with its interrupt shadow, its breakpoint and its single-step trap.
+// One instruction with its interrupt shadow, its breakpoints and its single-step trap.
 // Spec: SDM vol. 3, 6.8.3 and 17.3.1.
 Interpreter::Stop Interpreter::step_checked() {
-  const bool first_try = !cpu_.io.active();
-  if (first_try && cpu_.interrupt_shadow != kMovSsShadow) {
-    if (const std::uint32_t hit = instruction_breakpoints(cpu_, cpu_.code->instruction_address())) {
-      return deliver_debug(cpu_, hit) == Next::kAborted ? Stop::kShutdown : Stop::kRequest;
-    }
+  const bool armed = breakpoints_armed(cpu_);
+  cpu_.mmu->watch(armed);
+  if (armed && !cpu_.io.active()) {
+    port_hits_ = 0;
+    const std::uint32_t hit = cpu_.interrupt_shadow == kMovSsShadow
+                                  ? 0
+                                  : instruction_breakpoints(cpu_, cpu_.code->instruction_address());
+    if (hit != 0)
+      return deliver_debug(cpu_, hit) == Next::kAborted ? Stop::kShutdown : Stop::kFault;
   }
-  const bool trap = has_flag(cpu_, eflags::kTf);
+  const std::uint32_t flags = cpu_.other_flags;
   const std::uint8_t shadow = std::exchange(cpu_.interrupt_shadow, std::uint8_t{0});
-  const std::uint64_t flags_before = cpu_.other_flags;
   const Stop stop = step();
   if (stop == Stop::kDevice) {
     cpu_.interrupt_shadow = shadow;
+    const IoAccess& access = cpu_.io.current();
+    if (armed && access.is_port) {
+      port_hits_ |= port_breakpoints(cpu_, static_cast<std::uint16_t>(access.address), access.size);
+    }
     return stop;
   }
-  if ((flags_before & eflags::kRf) != 0) cpu_.other_flags &= ~eflags::kRf;
-  if (stop == Stop::kRequest && trap && has_flag(cpu_, eflags::kTf) &&
-      cpu_.interrupt_shadow != kMovSsShadow) {
-    if (deliver_debug(cpu_, kDebugSingleStep) == Next::kAborted) return Stop::kShutdown;
-  }
+  if (stop == Stop::kRequest && trap(flags, armed) == Stop::kShutdown) return Stop::kShutdown;
   if (cpu_.halted) cpu_.attention.fetch_or(kAttentionInterrupt);
   settle_single();
   return stop;
 }
 
+// What follows a finished instruction that began with `flags`. After MOV SS it waits for the next.
+Interpreter::Stop Interpreter::trap(std::uint32_t flags, bool armed) {
+  if ((flags & eflags::kRf) != 0) cpu_.other_flags &= ~eflags::kRf;
+  std::uint32_t bits = armed ? cpu_.mmu->take_hits() | port_hits_ : 0;
+  if ((flags & eflags::kTf) != 0 && has_flag(cpu_, eflags::kTf)) bits |= kDebugSingleStep;
+  if (bits == 0 || cpu_.interrupt_shadow == kMovSsShadow) return Stop::kRequest;
+  return deliver_debug(cpu_, bits) == Next::kAborted ? Stop::kShutdown : Stop::kRequest;
+}
+
 // Whether the next instruction has to run alone, too.
 void Interpreter::settle_single() {
+  cpu_.mmu->watch(breakpoints_armed(cpu_));
   const bool alone = cpu_.interrupt_shadow != 0 || has_flag(cpu_, eflags::kTf | eflags::kRf) ||
                      breakpoints_armed(cpu_);
   if (alone) {

@@ -44,7 +44,12 @@ class Interpreter {
 
  private:
   // Why executing code came to a stop.
-  enum class Stop : std::uint8_t { kRequest, kDevice, kShutdown };
+  enum class Stop : std::uint8_t {
+    kRequest,
+    kFault,  // the handler was entered
+    kDevice,
+    kShutdown,
+  };
 
   RunEnd loop();
   void serve_memory(std::uint32_t bits);
@@ -61,6 +66,7 @@ class Interpreter {
   Stop run_code();
   Stop step();
   Stop step_checked();
+  Stop trap(std::uint32_t flags, bool armed);
   Stop finish(Next next, const Insn& insn);
   Stop deliver_fault_now();
   void advance(const Insn& insn);
@@ -71,6 +77,7 @@ class Interpreter {
   Cpu& cpu_;
   Machine& machine_;
   MpState mp_state_ = MpState::kRunnable;  // kHalted is Cpu::halted
+  std::uint32_t port_hits_ = 0;            // I/O breakpoints of the instruction at hand
   EventState injected_;                    // of a loaded state; delivered first
 };
 

@@ -73,6 +73,12 @@ bool find_all(Cpu& cpu, Parts& parts, AccessKind kind, Privilege privilege) {
   return true;
 }
 
+void note(Cpu& cpu, std::uint64_t linear, std::uint32_t size, bool is_write, Privilege privilege) {
+  if (cpu.mmu->watching() && privilege == Privilege::kCurrent) {
+    cpu.mmu->note_access(linear, size, is_write);
+  }
+}
+
 // Devices get accesses of 1, 2, 4 or 8 bytes, aligned ones as long as the whole is.
 bool access_device(Cpu& cpu, std::uint64_t physical, std::byte* data, std::uint32_t size,
                    bool is_write) {
@@ -90,6 +96,7 @@ bool access_device(Cpu& cpu, std::uint64_t physical, std::byte* data, std::uint3
                                  Privilege privilege) {
   Parts parts = split(cpu, linear, size);
   if (!find_all(cpu, parts, AccessKind::kRead, privilege)) return false;
+  note(cpu, linear, size, false, privilege);
   for (std::uint32_t i = 0; i < parts.count; ++i) {
     const Part& part = parts.part[i];
     std::byte* to = static_cast<std::byte*>(out) + part.offset;
@@ -107,6 +114,7 @@ bool access_device(Cpu& cpu, std::uint64_t physical, std::byte* data, std::uint3
                                   std::uint32_t size, Privilege privilege) {
   Parts parts = split(cpu, linear, size);
   if (!find_all(cpu, parts, AccessKind::kWrite, privilege)) return false;
+  note(cpu, linear, size, true, privilege);
   for (std::uint32_t i = 0; i < parts.count; ++i) {
     const Part& part = parts.part[i];
     if (part.target.host != nullptr) continue;
@@ -166,7 +174,9 @@ std::byte* host_for_atomic(Cpu& cpu, std::uint64_t linear, std::uint32_t size) {
   if (std::byte* host = probe(cpu.write_tlb, linear, size)) return host;
   Target target;
   if (!cpu.mmu->find(linear, AccessKind::kWrite, Privilege::kCurrent, target)) return nullptr;
-  return target.has_code ? nullptr : target.host;
+  if (target.has_code || target.host == nullptr) return nullptr;
+  note(cpu, linear, size, true, Privilege::kCurrent);
+  return target.host;
 }
 
 }  // namespace sm::soft

@@ -1,6 +1,7 @@
 #include "vmm/cpu/soft/mmu/mmu.h"
 
 #include "vmm/cpu/soft/code_cache.h"
+#include "vmm/cpu/soft/event/debug.h"
 #include "vmm/cpu/soft/semantic.h"
 
 namespace sm::soft {
@@ -36,9 +37,21 @@ void Mmu::select_bank() {
   current_ = cpu_.cpl == 3 ? user_ : supervisor_.get();
   const bool checks_alignment =
       cpu_.cpl == 3 && (cpu_.cr0 & kCr0AlignmentMask) != 0 && (cpu_.other_flags & eflags::kAc) != 0;
-  const TlbBank* data = checks_alignment ? empty_.get() : current_;
+  const TlbBank* data = checks_alignment || watching_ ? empty_.get() : current_;
   cpu_.read_tlb = data->reads();
   cpu_.write_tlb = data->writes();
+  cpu_.jumps = current_->jumps();
+}
+
+void Mmu::watch(bool on) {
+  if (on == watching_) return;
+  watching_ = on;
+  hits_ = 0;
+  select_bank();
+}
+
+void Mmu::note_access(std::uint64_t linear, std::uint32_t size, bool is_write) {
+  hits_ |= data_breakpoints(cpu_, linear, size, is_write);
 }
 
 std::uint16_t Mmu::current_pcid() const {

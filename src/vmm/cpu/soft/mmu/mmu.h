@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "vmm/cpu/soft/access.h"
 #include "vmm/cpu/soft/cpu.h"
@@ -57,6 +58,13 @@ class Mmu {
   void invalidate_pcid(InvpcidType type, std::uint16_t pcid, std::uint64_t linear);
   void flush_all();
 
+  // Data breakpoints: while watching every access takes the slow path, which notes the hits (bits
+  // of DR6) for whoever runs the instruction.
+  void watch(bool on);
+  bool watching() const { return watching_; }
+  void note_access(std::uint64_t linear, std::uint32_t size, bool is_write);
+  std::uint32_t take_hits() { return std::exchange(hits_, 0u); }
+
   // Decoded code went: no fetch translation may lead to it any more.
   void flush_fetches();
   void drop_writer(std::uint64_t page);
@@ -93,6 +101,8 @@ class Mmu {
   std::unique_ptr<TlbBank> empty_;  // never filled: each access takes the slow path
   TlbBank* user_ = nullptr;         // of the current address space
   TlbBank* current_ = nullptr;      // of the current privilege, for fetches
+  bool watching_ = false;
+  std::uint32_t hits_ = 0;
   MmuMailbox mailbox_;
 };
 
