@@ -172,8 +172,8 @@ class TlbBank {
   static std::uint64_t empty_tag(std::size_t slot) { return (slot ^ 1) * kPageSize; }
   void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
   void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
-  // No code is at an address that is not canonical.
-  void clear_jump(std::size_t slot) { jump_[slot] = {1ull << 63, nullptr}; }
+  // The address is one that belongs into another slot.
+  void clear_jump(std::size_t slot) { jump_[slot] = {slot == 0 ? 1u : 0u, nullptr}; }
   void flush_jumps() {
     jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
     jump_local_ = {};
