@@ -23,7 +23,9 @@ TEST_P(StateTest, RegistersGoInAndOut) {
     const auto state = machine.cpu().state();
     ASSERT_TRUE(state) << state.error().text();
     for (std::size_t i = 0; i < 16; ++i) {
-      if (i != 4) EXPECT_EQ(state->gpr[i], i * 0x0101'0101'0101'0101 + round) << i;
+      if (i != 4) {
+        EXPECT_EQ(state->gpr[i], i * 0x0101'0101'0101'0101 + round) << i;
+      }
     }
     ASSERT_TRUE(machine.cpu().set_state(*state));
   }

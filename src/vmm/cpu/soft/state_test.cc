@@ -195,7 +195,9 @@ TEST_F(MachineState, msrs_are_sorted_unique_and_of_the_kind_that_kvm_saves) {
   EXPECT_FALSE(state.msrs.empty());
   for (std::size_t i = 0; i < state.msrs.size(); ++i) {
     EXPECT_FALSE(kvm::is_left_out(state.msrs[i].index)) << std::hex << state.msrs[i].index;
-    if (i > 0) EXPECT_LT(state.msrs[i - 1].index, state.msrs[i].index);
+    if (i > 0) {
+      EXPECT_LT(state.msrs[i - 1].index, state.msrs[i].index);
+    }
   }
 }
 
