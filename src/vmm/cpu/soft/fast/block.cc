@@ -2,26 +2,23 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 
 namespace sm::soft {
 
 const Uop* BlockPage::add(std::uint64_t offset, std::span<const Uop> uops,
                           std::span<const DecodedInsn> insns) {
-  const std::size_t insns_at = sizeof(BlockHead) + uops.size_bytes();
-  static_assert(alignof(DecodedInsn) <= alignof(Uop));
-  auto* memory = static_cast<std::byte*>(::operator new(insns_at + insns.size_bytes(), kAlignment));
-  memory_.emplace_back(memory);
-
-  // SAFETY: the three lie one behind the other in `memory`, each at a multiple of its alignment.
-  auto* kept_insns = reinterpret_cast<DecodedInsn*>(memory + insns_at);
-  std::uninitialized_copy(insns.begin(), insns.end(), kept_insns);
-  auto* kept_uops = reinterpret_cast<Uop*>(memory + sizeof(BlockHead));
+  DecodedInsn* kept_insns = insns_.add(insns.size());
+  std::copy(insns.begin(), insns.end(), kept_insns);
+  Slot* slots = slots_.add(1 + uops.size());
+  // SAFETY: a slot has the size and at least the alignment of a head and of a uop.
+  auto* kept_uops = reinterpret_cast<Uop*>(slots + 1);
   std::uninitialized_copy(uops.begin(), uops.end(), kept_uops);
   BlockHead*& bucket = buckets_[offset % kBuckets];
-  bucket = new (memory) BlockHead{.next_in_bucket = bucket,
-                                  .insns = kept_insns,
-                                  .offset = static_cast<std::uint16_t>(offset),
-                                  .insn_count = static_cast<std::uint8_t>(insns.size())};
+  bucket = new (slots) BlockHead{.next_in_bucket = bucket,
+                                 .insns = kept_insns,
+                                 .offset = static_cast<std::uint16_t>(offset),
+                                 .insn_count = static_cast<std::uint8_t>(insns.size())};
   insn_count_ += insns.size();
   return kept_uops;
 }

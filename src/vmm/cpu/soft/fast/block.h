@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <span>
 #include <vector>
 
@@ -14,6 +13,32 @@
 #include "vmm/cpu/soft/fast/uop.h"
 
 namespace sm::soft {
+
+// Memory that grows only: pieces of chunks, one behind the other, so that what is made together
+// lies together.
+template <class T>
+class Arena {
+ public:
+  T* add(std::size_t count) {
+    if (count > left_) {
+      left_ = count > next_size_ ? count : next_size_;
+      chunks_.push_back(std::make_unique_for_overwrite<T[]>(left_));
+      at_ = chunks_.back().get();
+      next_size_ = next_size_ < kLargestChunk ? 2 * next_size_ : kLargestChunk;
+    }
+    T* result = at_;
+    at_ += count;
+    left_ -= count;
+    return result;
+  }
+
+ private:
+  static constexpr std::size_t kFirstChunk = 64, kLargestChunk = 1024;
+  std::vector<std::unique_ptr<T[]>> chunks_;
+  T* at_ = nullptr;
+  std::size_t left_ = 0;
+  std::size_t next_size_ = kFirstChunk;
+};
 
 class BlockPage {
  public:
@@ -32,13 +57,13 @@ class BlockPage {
 
  private:
   static constexpr std::size_t kBuckets = 32;
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
-  };
-
   std::array<BlockHead*, kBuckets> buckets_{};
-  std::vector<std::unique_ptr<std::byte, Free>> memory_;
+  // A block's head takes the place of a uop before its uops.
+  struct alignas(32) Slot {
+    std::byte bytes[sizeof(Uop)];
+  };
+  Arena<Slot> slots_;
+  Arena<DecodedInsn> insns_;
   std::size_t insn_count_ = 0;
 };
 
