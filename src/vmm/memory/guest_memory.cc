@@ -112,8 +112,8 @@ Status GuestMemory::append_iovecs(GuestPhysAddr at, std::uint64_t length,
   return {};
 }
 
-// Reported before the kernel writes: a guest that runs code from a buffer which it has just given to
-// a device has no claim to either version.
+// Reported before the kernel writes: a guest that runs code from a buffer which it has just given
+// to a device has no claim to either version.
 Status GuestMemory::append_writable_iovecs(GuestPhysAddr at, std::uint64_t length,
                                            std::vector<iovec>& out) {
   SM_TRY_STATUS(append_iovecs(at, length, out));
