@@ -26,7 +26,9 @@ FlatMachine::FlatMachine(std::uint64_t bytes)
       root_(next_table_),
       cpu_{.index = 0, .machine = &machine_},
       mmu_(cpu_, machine_),
-      code_(cpu_, machine_) {
+      code_(cpu_, machine_),
+      platform_(machine_, clock_, timers_),
+      vcpu_platform_(platform_, cpu_, {}) {
   next_table_ -= kPage;
   machine_.map(*memory_);
   reset_cpu(cpu_);
@@ -92,6 +94,7 @@ Ran FlatMachine::run_reference(std::int64_t budget) {
       break;
     }
     const std::uint8_t length = decoded->insn.length;
+    ran.random |= decoded->insn.op == Op::kRdrand || decoded->insn.op == Op::kRdseed;
     const Next next = decoded->function(cpu_, decoded->insn);
     if (next == Next::kNext) cpu_.rip += length;
     ran.aborted = next == Next::kAborted;
@@ -99,6 +102,18 @@ Ran FlatMachine::run_reference(std::int64_t budget) {
     if (next != Next::kRepeat) ++ran.instructions;
   }
   return ran;
+}
+
+void FlatMachine::repeat_until(std::uint64_t count) {
+  Next next = Next::kRepeat;
+  while (next == Next::kRepeat && cpu_.gpr[kRcx] != count) {
+    if (cpu_.attention.load(std::memory_order_relaxed) != 0) serve();
+    const DecodedInsn* decoded = code_.fetch();
+    if (decoded == nullptr || decoded->insn.repeat == Repeat::kNone) return;
+    const std::uint8_t length = decoded->insn.length;
+    next = decoded->function(cpu_, decoded->insn);
+    if (next == Next::kNext) cpu_.rip += length;
+  }
 }
 
 Ran FlatMachine::run_blocks(std::int64_t budget) {

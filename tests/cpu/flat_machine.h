@@ -8,10 +8,13 @@
 #include <memory>
 #include <span>
 
+#include "vmm/cpu/soft/apic/platform.h"
 #include "vmm/cpu/soft/code_cache.h"
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/machine.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
+#include "vmm/cpu/soft/time/clock.h"
+#include "vmm/cpu/soft/time/timer_queue.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace sm::cpu_test {
@@ -25,6 +28,7 @@ enum class Way : std::uint8_t { kReference, kBlocks };
 struct Ran {
   std::int64_t instructions = 0;
   bool aborted = false;  // Cpu::fault says why
+  bool random = false;   // by kReference: there was an instruction that is never the same twice
 };
 
 class FlatMachine {
@@ -47,6 +51,9 @@ class FlatMachine {
 
   // At least `budget` instructions; exactly that many by kReference.
   Ran run(Way way, std::int64_t budget);
+  // Parts of the repeated string instruction at Cpu::rip, by kReference, until rcx is `count` or
+  // the instruction is over. Nothing where no such instruction is.
+  void repeat_until(std::uint64_t count);
   // Until the instruction at `rip`, or an aborted one.
   Ran run_until(Way way, std::uint64_t rip);
 
@@ -65,6 +72,10 @@ class FlatMachine {
   soft::Cpu cpu_;
   soft::Mmu mmu_;
   soft::CodeCache code_;
+  soft::VirtualClock clock_{1'000'000, 0};  // time stands still
+  soft::PolledTimers timers_;
+  soft::Platform platform_;
+  soft::VcpuPlatform vcpu_platform_;
 };
 
 }  // namespace sm::cpu_test

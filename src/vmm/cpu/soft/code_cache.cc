@@ -145,13 +145,13 @@ void CodeCache::drop(const PageList& list) {
     if (found == pages_.end()) continue;
     for (const auto& page : found->second.mode) {
       if (page == nullptr) continue;
+      cpu_.mmu->drop_code(*page);
       insn_count_ -= page->insn_count();
       --page_count_;
     }
     pages_.erase(found);
     machine_.pages().drop_code_holder(number, cpu_.index);
   }
-  cpu_.mmu->flush_fetches();
 }
 
 void CodeCache::drop_all() {

@@ -6,6 +6,7 @@
 #include "vmm/cpu/soft/apic/platform.h"
 #include "vmm/cpu/soft/event/debug.h"
 #include "vmm/cpu/soft/event/deliver.h"
+#include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/reset.h"
 #include "vmm/cpu/soft/trace.h"
 
@@ -14,6 +15,11 @@ namespace sm::soft {
 namespace {
 
 constexpr std::uint8_t kMovSsShadow = 2;
+#if defined(SM_SOFT_TRACE) || defined(SM_SOFT_REFERENCE)
+constexpr bool kUseBlocks = false;
+#else
+constexpr bool kUseBlocks = true;
+#endif
 
 bool has_flag(const Cpu& cpu, std::uint32_t flag) { return (cpu.other_flags & flag) != 0; }
 
@@ -234,9 +240,17 @@ Interpreter::Stop Interpreter::finish(Next next, const Insn& insn) {
   return Stop::kRequest;
 }
 
+// 64-bit code by blocks, everything else by single instructions; and all of it where a trace or the
+// reference itself is wanted.
 Interpreter::Stop Interpreter::run_code() {
   CodeCache& code = *cpu_.code;
   while (cpu_.attention.load(std::memory_order_relaxed) == 0) {
+    if (kUseBlocks && cpu_.mode == CodeMode::k64) {
+      if (run_blocks(cpu_) == BlockStop::kRequest) continue;
+      if (cpu_.io.waiting()) return Stop::kDevice;
+      if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;
+      continue;
+    }
     const DecodedInsn* decoded = code.fetch();
     if (decoded == nullptr) [[unlikely]] {
       if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;

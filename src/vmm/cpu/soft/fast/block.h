@@ -2,6 +2,7 @@
 // Thread: that of the vCPU whose code cache it is in.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +23,8 @@ class Arena {
   T* add(std::size_t count) {
     if (count > left_) {
       left_ = count > next_size_ ? count : next_size_;
-      chunks_.push_back(std::make_unique_for_overwrite<T[]>(left_));
-      at_ = chunks_.back().get();
+      chunks_.push_back({std::make_unique_for_overwrite<T[]>(left_), left_});
+      at_ = chunks_.back().memory.get();
       next_size_ = next_size_ < kLargestChunk ? 2 * next_size_ : kLargestChunk;
     }
     T* result = at_;
@@ -32,9 +33,21 @@ class Arena {
     return result;
   }
 
+  bool owns(const void* pointer) const {
+    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+    return std::any_of(chunks_.begin(), chunks_.end(), [address](const Chunk& chunk) {
+      return address - reinterpret_cast<std::uintptr_t>(chunk.memory.get()) <
+             chunk.size * sizeof(T);
+    });
+  }
+
  private:
+  struct Chunk {
+    std::unique_ptr<T[]> memory;
+    std::size_t size;
+  };
   static constexpr std::size_t kFirstChunk = 64, kLargestChunk = 1024;
-  std::vector<std::unique_ptr<T[]>> chunks_;
+  std::vector<Chunk> chunks_;
   T* at_ = nullptr;
   std::size_t left_ = 0;
   std::size_t next_size_ = kFirstChunk;
@@ -54,6 +67,7 @@ class BlockPage {
   const Uop* add(std::uint64_t offset, std::span<const Uop> uops,
                  std::span<const DecodedInsn> insns);
   std::size_t insn_count() const { return insn_count_; }
+  bool owns(const Uop* block) const { return slots_.owns(block); }
 
  private:
   static constexpr std::size_t kBuckets = 32;

@@ -116,6 +116,12 @@ void Mmu::flush_fetches() {
   for (UserBank& user : *users_) user.bank.flush_fetch();
 }
 
+void Mmu::drop_code(const CodePage& page) {
+  const auto owns = [&page](const Uop* block) { return page.blocks.owns(block); };
+  supervisor_->drop_code(&page, owns);
+  for (UserBank& user : *users_) user.bank.drop_code(&page, owns);
+}
+
 void Mmu::drop_writer(std::uint64_t page) {
   const std::byte* host = machine_.memory().host_of_page(page);
   supervisor_->drop_writes(host);

@@ -65,8 +65,9 @@ class Mmu {
   void note_access(std::uint64_t linear, std::uint32_t size, bool is_write);
   std::uint32_t take_hits() { return std::exchange(hits_, 0u); }
 
-  // Decoded code went: no fetch translation may lead to it any more.
+  // Decoded code goes, all of it or that of one page: no fetch translation may lead to it any more.
   void flush_fetches();
+  void drop_code(const CodePage& page);
   void drop_writer(std::uint64_t page);
 
   MmuMailbox& mailbox() { return mailbox_; }

@@ -7,6 +7,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/mmu/physical_memory.h"
@@ -23,11 +25,13 @@ struct FetchEntry {
 inline constexpr std::size_t kFetchEntries = 256;
 
 // Jump caches: all addresses of one page share a group of slots, so that dropping a page looks at
-// those alone.
-inline constexpr std::size_t kJumpsPerPage = 64;
+// those alone. Addresses less than 256 bytes apart, as those of a function, have slots of their
+// own.
+inline constexpr std::size_t kJumpsPerPage = 256;
 inline constexpr std::size_t kJumpEntries = 64 * kJumpsPerPage;
 inline std::size_t jump_slot(std::uint64_t linear) {
-  return ((linear >> 6) ^ (linear % kJumpsPerPage)) % kJumpEntries;
+  const std::uint64_t group = (linear / kPageSize) * kJumpsPerPage % kJumpEntries;
+  return group | (linear ^ linear >> 8) % kJumpsPerPage;
 }
 
 // A set of slot numbers.
@@ -37,21 +41,13 @@ class SlotSet {
   void add(std::size_t slot) { words_[slot / 64] |= 1ull << slot % 64; }
   template <class Work>
   void take_each(Work&& work) {
-    for (std::size_t i = 0; i < words_.size(); ++i) {
-      for (std::uint64_t word = words_[i]; word != 0; word &= word - 1) {
-        work(i * 64 + static_cast<std::size_t>(std::countr_zero(word)));
-      }
-      words_[i] = 0;
-    }
+    for (std::size_t i = 0; i < words_.size(); ++i) take_word(i, work);
   }
   bool has(std::size_t slot) const { return (words_[slot / 64] >> slot % 64 & 1) != 0; }
-  // Calls work for the members among the 64 slots from `first` on, and takes them out.
+  // Calls work for the members in [first, first + count), multiples of 64, and takes them out.
   template <class Work>
-  void take_64(std::size_t first, Work&& work) {
-    for (std::uint64_t word = words_[first / 64]; word != 0; word &= word - 1) {
-      work(first + static_cast<std::size_t>(std::countr_zero(word)));
-    }
-    words_[first / 64] = 0;
+  void take_range(std::size_t first, std::size_t count, Work&& work) {
+    for (std::size_t i = first / 64; i < (first + count) / 64; ++i) take_word(i, work);
   }
   template <class Work>
   void for_each(Work&& work) const {
@@ -69,6 +65,13 @@ class SlotSet {
   }
 
  private:
+  template <class Work>
+  void take_word(std::size_t i, Work& work) {
+    for (std::uint64_t word = words_[i]; word != 0; word &= word - 1) {
+      work(i * 64 + static_cast<std::size_t>(std::countr_zero(word)));
+    }
+    words_[i] = 0;
+  }
   std::array<std::uint64_t, N / 64> words_{};
 };
 
@@ -77,12 +80,12 @@ class TlbBank {
   TlbBank() {
     for (std::size_t i = 0; i < kTlbEntries; ++i) clear_slot(i);
     for (std::size_t i = 0; i < kFetchEntries; ++i) clear_fetch(i);
-    for (std::size_t i = 0; i < kJumpEntries; ++i) clear_jump(i);
+    clear_jump(0);
   }
 
   const TlbEntry* reads() const { return read_.data(); }
   const TlbEntry* writes() const { return write_.data(); }
-  const JumpEntry* jumps() const { return jump_.data(); }
+  const JumpEntry* jumps() const { return jump_.get(); }
   const FetchEntry& fetch(std::uint64_t linear) const {
     return fetch_[(linear / kPageSize) % kFetchEntries];
   }
@@ -132,14 +135,25 @@ class TlbBank {
     fetch_local_ = {};
     flush_jumps();
   }
+  // What leads to decoded code that is about to go.
+  template <class Owns>
+  void drop_code(const CodePage* page, Owns&& owns) {
+    fetch_filled_.for_each([&](std::size_t slot) {
+      if (fetch_[slot].page == page) clear_fetch(slot);
+    });
+    jump_filled_.for_each([&](std::size_t slot) {
+      if (owns(jump_[slot].block)) clear_jump(slot);
+    });
+  }
   // All slices of the page that holds `linear`, however large it is.
   void flush_page(std::uint64_t linear) {
     clear_slot(slot_of(linear));
     clear_fetch((linear / kPageSize) % kFetchEntries);
     const std::uint32_t shift = largest_shift_[half_of(linear)];
     if (shift == kSmallShift) {
-      jump_filled_.take_64(linear / kPageSize % (kJumpEntries / kJumpsPerPage) * kJumpsPerPage,
-                           [this](std::size_t slot) { clear_jump(slot); });
+      constexpr std::size_t kGroups = kJumpEntries / kJumpsPerPage;
+      jump_filled_.take_range(linear / kPageSize % kGroups * kJumpsPerPage, kJumpsPerPage,
+                              [this](std::size_t slot) { clear_jump(slot); });
       return;
     }
     const std::uint64_t mask = ~0ull << shift;
@@ -172,7 +186,8 @@ class TlbBank {
   static std::uint64_t empty_tag(std::size_t slot) { return (slot ^ 1) * kPageSize; }
   void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
   void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
-  // The address is one that belongs into another slot.
+  // The address is one that belongs into another slot; of all slots but one that is 0, as fresh
+  // memory has it.
   void clear_jump(std::size_t slot) { jump_[slot] = {slot == 0 ? 1u : 0u, nullptr}; }
   void flush_jumps() {
     jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
@@ -182,7 +197,12 @@ class TlbBank {
   std::array<TlbEntry, kTlbEntries> read_, write_;
   std::array<FetchEntry, kFetchEntries> fetch_;
   SlotSet<kTlbEntries> filled_, local_;
-  std::array<JumpEntry, kJumpEntries> jump_;
+  // Large and mostly unused: from calloc(), so that it costs memory only where it is used.
+  struct Free {
+    void operator()(JumpEntry* entries) const { std::free(entries); }
+  };
+  std::unique_ptr<JumpEntry[], Free> jump_{
+      static_cast<JumpEntry*>(std::calloc(kJumpEntries, sizeof(JumpEntry)))};
   SlotSet<kFetchEntries> fetch_filled_, fetch_local_;
   SlotSet<kJumpEntries> jump_filled_, jump_local_;
   // Of the translations in each half of the address space: kernels use large pages for themselves,
