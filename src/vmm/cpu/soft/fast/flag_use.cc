@@ -34,6 +34,11 @@ FlagUse use_of(Op op) {
     case Op::kShr:
     case Op::kSar:
     case Op::kBt:
+    case Op::kBts:
+    case Op::kBtr:
+    case Op::kBtc:
+    case Op::kBsf:
+    case Op::kBsr:
     // No flags.
     case Op::kMov:
     case Op::kMovzx:

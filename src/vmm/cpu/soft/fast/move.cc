@@ -57,9 +57,14 @@ const Uop* cmov(Cpu& cpu, const Uop* uop) {
   return go_on(cpu, uop);
 }
 
-template <std::uint8_t kCondition>
+template <class Destination, std::uint8_t kCondition>
 const Uop* setcc(Cpu& cpu, const Uop* uop) {
-  write_gpr_at<std::uint8_t>(cpu, uop->dst, condition_holds(cpu.status, kCondition) ? 1 : 0);
+  std::byte* to = Destination::template locate<std::uint8_t>(cpu, uop);
+  if constexpr (Destination::kIsMemory) {
+    if (to == nullptr) [[unlikely]]
+      return run_semantic(cpu, uop);
+  }
+  store_to<std::uint8_t>(to, condition_holds(cpu.status, kCondition) ? 1 : 0);
   return go_on(cpu, uop);
 }
 
@@ -203,13 +208,21 @@ Handler select_cmov(const Choice& choice) {
   return is_memory(insn.operand[1]) ? forms.mem[shape_index(insn)] : forms.reg;
 }
 
+struct SetccForms {
+  Handler reg;
+  ByShape mem;
+};
 template <std::size_t... kConditions>
-constexpr std::array<Handler, 16> setcc_handlers(std::index_sequence<kConditions...>) {
-  return {setcc<kConditions>...};
+constexpr std::array<SetccForms, 16> setcc_forms(std::index_sequence<kConditions...>) {
+  return {SetccForms{setcc<DstReg, kConditions>, by_shape<DstMem>([]<class M>() -> Handler {
+                       return setcc<M, kConditions>;
+                     })}...};
 }
 Handler select_setcc(const Choice& choice) {
-  static constexpr auto kHandlers = setcc_handlers(std::make_index_sequence<16>());
-  return is_register(choice.insn.operand[0]) ? kHandlers[choice.insn.condition] : nullptr;
+  static constexpr auto kForms = setcc_forms(std::make_index_sequence<16>());
+  const Insn& insn = choice.insn;
+  const SetccForms& forms = kForms[insn.condition];
+  return is_memory(insn.operand[0]) ? forms.mem[shape_index(insn)] : forms.reg;
 }
 
 // A pair of handlers for operands of 4 and 8 bytes.
@@ -228,7 +241,9 @@ Handler select_bswap(const Choice& choice) {
 }
 Handler select_xchg(const Choice& choice) {
   const Insn& insn = choice.insn;
-  if (!is_register(insn.operand[0]) || !is_register(insn.operand[1])) return nullptr;
+  if (is_memory(insn.operand[0]) || is_memory(insn.operand[1])) {
+    return select_xchg_memory(insn, choice.uop);
+  }
   return by_size(insn.operand[0].size, xchg<std::uint32_t>, xchg<std::uint64_t>);
 }
 Handler select_nothing(const Choice& /*choice*/) { return nothing; }

@@ -27,6 +27,9 @@ struct SelectEntry {
 
 std::span<const SelectEntry> alu_selects();
 std::span<const SelectEntry> shift_selects();
+std::span<const SelectEntry> bit_selects();
+std::span<const SelectEntry> atomic_selects();
+std::span<const SelectEntry> flag_selects();
 std::span<const SelectEntry> move_selects();
 std::span<const SelectEntry> stack_selects();
 std::span<const SelectEntry> branch_selects();
@@ -36,6 +39,10 @@ std::span<const SelectEntry> vector_packed_selects();
 // A handler that does `insn` and the conditional branch behind it, whose uop follows. Null: none.
 Handler select_fused(const Insn& insn, std::uint8_t condition);
 
+// XCHG with memory, which moves the register to Uop::src.
+Handler select_xchg_memory(const Insn& insn, Uop& uop);
+// STI with another instruction behind it in its block.
+Handler sti_handler();
 // The handler behind the last instruction of a block: it goes on at `disp` of the page.
 Handler exit_handler(std::int32_t disp);
 
@@ -60,7 +67,7 @@ inline std::size_t shape_index(const Insn& insn) {
 }
 
 // Puts the instruction at `offset` of its page into the form of a uop, but for the handler. False:
-// handlers cannot do with its operands (a lock, 32-bit addresses, a far displacement).
+// handlers cannot do with its operands (32-bit addresses, a far displacement).
 bool fill_operands(const Insn& insn, std::uint16_t offset, Uop& uop);
 
 }  // namespace sm::soft::fast

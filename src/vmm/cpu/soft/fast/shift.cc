@@ -1,4 +1,4 @@
-// Shifts, rotations and bit tests of registers.
+// Shifts and rotations of registers.
 #include <array>
 
 #include "vmm/cpu/soft/exec/flags.h"
@@ -42,13 +42,6 @@ const Uop* shift(Cpu& cpu, const Uop* uop) {
   return go_on(cpu, uop);
 }
 
-template <class T, class Bit>
-const Uop* bit_test(Cpu& cpu, const Uop* uop) {
-  const T bit = load_from<T>(Bit::template locate<T>(cpu, uop));
-  host::bt<T>(read_gpr_at<T>(cpu, uop->dst), static_cast<T>(bit % (sizeof(T) * 8)), cpu.status);
-  return go_on(cpu, uop);
-}
-
 // By flags: 0 not needed, 1 needed.
 struct Forms {
   std::array<Handler, 2> by_imm;
@@ -73,20 +66,6 @@ Handler select_shift(const Choice& choice) {
   return (is_immediate(insn.operand[1]) ? forms.by_imm : forms.by_cl)[choice.flags_needed ? 1 : 0];
 }
 
-Handler select_bit_test(const Choice& choice) {
-  const Insn& insn = choice.insn;
-  if (!is_register(insn.operand[0])) return nullptr;
-  const bool by_imm = is_immediate(insn.operand[1]);
-  switch (insn.operand[0].size) {
-    case 4:
-      return by_imm ? bit_test<std::uint32_t, SrcImm> : bit_test<std::uint32_t, SrcReg>;
-    case 8:
-      return by_imm ? bit_test<std::uint64_t, SrcImm> : bit_test<std::uint64_t, SrcReg>;
-    default:
-      return nullptr;
-  }
-}
-
 }  // namespace
 
 std::span<const SelectEntry> shift_selects() {
@@ -96,7 +75,6 @@ std::span<const SelectEntry> shift_selects() {
       {Op::kShl, select_shift<Shl>},
       {Op::kShr, select_shift<Shr>},
       {Op::kSar, select_shift<Sar>},
-      {Op::kBt, select_bit_test},
   });
   return kEntries;
 }

@@ -19,8 +19,9 @@ using SelectTable = std::array<Select, static_cast<std::size_t>(Op::kCount)>;
 
 SelectTable joined() {
   SelectTable table{};
-  for (const auto group : {alu_selects(), shift_selects(), move_selects(), stack_selects(),
-                           branch_selects(), vector_move_selects(), vector_packed_selects()}) {
+  for (const auto group : {alu_selects(), shift_selects(), bit_selects(), atomic_selects(),
+                           flag_selects(), move_selects(), stack_selects(), branch_selects(),
+                           vector_move_selects(), vector_packed_selects()}) {
     for (const SelectEntry& entry : group) {
       table[static_cast<std::size_t>(entry.op)] = entry.select;
     }
@@ -81,8 +82,13 @@ std::size_t decode_block(std::span<const std::uint8_t, kPage> page, std::size_t 
   return at;
 }
 
-Handler choose_handler(const Insn& insn, bool flags_needed, Uop& uop) {
+// Locked operations that have handlers.
+bool may_be_locked(Op op) { return op == Op::kCmpxchg || op == Op::kXadd || op == Op::kXchg; }
+
+Handler choose_handler(const Insn& insn, bool flags_needed, bool is_last, Uop& uop) {
   if (insn.op == Op::kHlt) return run_semantic_and_leave;
+  if (insn.op == Op::kSti && !is_last) return sti_handler();
+  if (insn.lock && !may_be_locked(insn.op)) return run_semantic;
   const Select select = select_of(insn.op);
   if (select == nullptr || !fill_operands(insn, uop.offset, uop)) return run_semantic;
   const Handler handler = select({insn, flags_needed, uop});
@@ -95,7 +101,7 @@ void choose_handlers(TranslatedBlock& out) {
   for (std::size_t i = out.count; i-- > 0;) {
     const Insn& insn = out.insns[i].insn;
     Uop& uop = out.uops[i];
-    uop.handler = choose_handler(insn, flags_needed, uop);
+    uop.handler = choose_handler(insn, flags_needed, i + 1 == out.count, uop);
     // Whatever may stop in a semantic function shows the flags before it.
     flags_needed = uop.handler == run_semantic || uop.handler == run_semantic_and_leave ||
                    flags_needed_before(insn, flags_needed);
@@ -132,7 +138,6 @@ bool fill_operands(const Insn& insn, std::uint16_t offset, Uop& uop) {
   uop.src = place(insn.operand[1]);
   uop.imm = insn.imm;
   const bool has_memory = is_memory(insn.operand[0]) || is_memory(insn.operand[1]);
-  if (insn.lock) return false;
   if (!has_memory) return true;
   std::int64_t disp = insn.displacement;
   if (insn.base == kRipRegister) disp += offset + insn.length;
