@@ -42,6 +42,7 @@ class FlatMachine {
 
   soft::Cpu& cpu() { return cpu_; }
   soft::Mmu& mmu() { return mmu_; }
+  std::uint64_t drops() const { return code_.drops(); }
   std::byte* ram(std::uint64_t physical) { return machine_.memory().host(physical); }
   // Writes as a device does: code made of the bytes goes.
   void write(std::uint64_t physical, std::span<const std::uint8_t> bytes);
