@@ -1,6 +1,7 @@
 // cpu_fuzz: single instructions on the real CPU and in the software CPU, compared in everything.
 //
-//   cpu_fuzz [--cases N] [--seed S] [--only LIST] [--epoch E] [--mismatches N]
+//   cpu_fuzz [--cases N] [--seed S] [--only LIST] [--epoch E] [--mismatches N] [--way
+//   semantic|block]
 //
 // The cases of one epoch depend on the seed, the list and the epoch's number alone; a mismatch
 // tells how to run its epoch again. --only takes mnemonics and the groups integer, vector, x87.
@@ -38,6 +39,7 @@ struct Options {
   std::string only;
   std::int64_t epoch = -1;  // all
   std::uint64_t mismatches = 10;
+  Way way = Way::kSemantic;
 };
 
 // What the process that runs the instructions tells the one that watches it.
@@ -61,10 +63,11 @@ std::string code_text(const Case& test) {
 }
 
 void print_case(const Options& options, const Progress& progress) {
-  std::printf("%s\n  again: cpu_fuzz --seed %llu%s%s --epoch %llu\n",
+  std::printf("%s\n  again: cpu_fuzz --seed %llu%s%s --epoch %llu%s\n",
               code_text(progress.current).c_str(), static_cast<unsigned long long>(options.seed),
               options.only.empty() ? "" : " --only ", options.only.c_str(),
-              static_cast<unsigned long long>(progress.epoch.load()));
+              static_cast<unsigned long long>(progress.epoch.load()),
+              options.way == Way::kBlock ? " --way block" : "");
 }
 
 // Memory that differs, 16 bytes of it; both sides are made the same again.
@@ -94,7 +97,7 @@ void run_case(const Options& options, Generator& generator, Progress& progress) 
   generator.next(test);
   static Outcome native, model;
   Native::place({test.code.data(), test.insn.length}, test.slot);
-  if (!Model::run(test.insn, test.slot, test.before, model)) {
+  if (!Model::run(test.insn, test.slot, test.before, options.way, model)) {
     ++progress.left_out;
     Model::copy_from_native();
     return;
@@ -198,6 +201,10 @@ bool parse(int argc, char** argv, Options& options) {
       options.only = argv[i + 1];
       continue;
     }
+    if (name == "--way") {
+      options.way = std::strcmp(argv[i + 1], "block") == 0 ? Way::kBlock : Way::kSemantic;
+      continue;
+    }
     if (*end != '\0') return false;
     if (name == "--cases")
       options.cases = number;
@@ -222,7 +229,7 @@ int main(int argc, char** argv) {
   if (!sm::cpu_fuzz::parse(argc, argv, options)) {
     std::fprintf(stderr,
                  "usage: cpu_fuzz [--cases N] [--seed S] [--only LIST] [--epoch E] "
-                 "[--mismatches N]\n");
+                 "[--mismatches N] [--way semantic|block]\n");
     return 2;
   }
   return sm::cpu_fuzz::fuzz(options);

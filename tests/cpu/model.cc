@@ -1,7 +1,9 @@
 #include "tests/cpu/model.h"
 
 #include <algorithm>
+#include <span>
 
+#include "tests/cpu/model_block.h"
 #include "tests/cpu/model_memory.h"
 #include "tests/cpu/sandbox.h"
 #include "vmm/cpu/soft/semantic.h"
@@ -43,6 +45,23 @@ bool may_go_to(std::uint64_t target, std::uint64_t start, std::uint32_t length) 
   return target < kUnknownFrom || target >= kUserEnd;
 }
 
+// False: aborted.
+bool run_semantic(const soft::Insn& insn) {
+  const soft::Semantic function = soft::semantic_of(insn.op);
+  soft::Next next = soft::Next::kRepeat;
+  while (next == soft::Next::kRepeat) {
+    g_cpu.io.rewind();
+    next = function(g_cpu, insn);
+  }
+  if (next == soft::Next::kNext) g_cpu.rip += insn.length;
+  return next != soft::Next::kAborted;
+}
+
+// SAFETY: the code page is there, and Native has put the instruction into the slot.
+std::span<const std::uint8_t> code_at(std::uint32_t slot, const soft::Insn& insn) {
+  return {reinterpret_cast<const std::uint8_t*>(slot_address(slot)), insn.length};
+}
+
 }  // namespace
 
 void Model::prepare(std::uint64_t fs_base, std::uint64_t gs_base) {
@@ -60,27 +79,19 @@ void Model::prepare(std::uint64_t fs_base, std::uint64_t gs_base) {
   prepare_memory();
 }
 
-bool Model::run(const soft::Insn& insn, std::uint32_t slot, const MachineState& before,
+bool Model::run(const soft::Insn& insn, std::uint32_t slot, const MachineState& before, Way way,
                 Outcome& outcome) {
   load(before, slot);
   forget_unknown_access();
   use_tlb(g_cpu, (slot & 1) != 0);
-  const soft::Semantic function = soft::semantic_of(insn.op);
-  soft::Next next = soft::Next::kRepeat;
-  while (next == soft::Next::kRepeat) {
-    g_cpu.io.rewind();
-    next = function(g_cpu, insn);
-  }
-  if (next == soft::Next::kNext) g_cpu.rip += insn.length;
-  outcome.faulted = next == soft::Next::kAborted;
+  outcome.faulted =
+      way == Way::kSemantic ? !run_semantic(insn) : !run_as_block(g_cpu, code_at(slot, insn));
   outcome.fault = g_cpu.fault;
   std::copy_n(g_cpu.gpr.begin(), 16, outcome.after.gpr.begin());
   outcome.after.rip = g_cpu.rip;
   outcome.after.rflags = g_cpu.rflags();
   outcome.after.fx = g_cpu.fx;
-  if (next == soft::Next::kJump && !may_go_to(g_cpu.rip, slot_address(slot), insn.length)) {
-    return false;
-  }
+  if (!outcome.faulted && !may_go_to(g_cpu.rip, slot_address(slot), insn.length)) return false;
   // A set trap flag would end the jump to the exit.
   return !g_cpu.io.active() && !unknown_access() && (g_cpu.other_flags & soft::eflags::kTf) == 0;
 }

@@ -10,13 +10,16 @@
 
 namespace sm::cpu_fuzz {
 
+// By its semantic function, or by the handler of the block engine.
+enum class Way : std::uint8_t { kSemantic, kBlock };
+
 class Model {
  public:
   static void prepare(std::uint64_t fs_base, std::uint64_t gs_base);
 
   // False: the instruction wants something that the real CPU must not be asked for (see `why_not`);
   // memory may have changed all the same.
-  static bool run(const soft::Insn& insn, std::uint32_t slot, const MachineState& before,
+  static bool run(const soft::Insn& insn, std::uint32_t slot, const MachineState& before, Way way,
                   Outcome& outcome);
 
   // The model's bytes of [address, address + size), of one page, or null.
