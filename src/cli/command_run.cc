@@ -126,7 +126,7 @@ void add_options(CLI::App& command, Typed& t) {
   command.add_option("-h,--hostname", o.hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST")
       ->multi_option_policy(one);
-  command.add_option("--engine", o.engine, "CPU engine: auto or kvm")
+  command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
       ->type_name("ENGINE")
       ->capture_default_str()
       ->multi_option_policy(one);

@@ -17,6 +17,7 @@ import parity_cases
 BIN = os.environ["SUPERMACHINE_BIN"]
 IMAGES = os.environ["SUPERMACHINE_IMAGES"]
 LIMIT = 100  # seconds; a guest may run on an emulated processor
+RUN = [BIN, "run", "--engine", os.environ.get("SUPERMACHINE_ENGINE", "auto")]
 
 
 def image(tag):
@@ -25,7 +26,7 @@ def image(tag):
 
 def run(*words, stdin=b"", env=None, options=()):
     """Runs `supermachine run OPTIONS WORDS...` and returns the finished process."""
-    return subprocess.run([BIN, "run", *options, *words], input=stdin, capture_output=True, timeout=LIMIT, env=env)
+    return subprocess.run([*RUN, *options, *words], input=stdin, capture_output=True, timeout=LIMIT, env=env)
 
 
 def busybox(*words, options=(), **more):
@@ -56,7 +57,7 @@ class Streams(Case):
         self.assert_output(busybox("sh", "-c", "sleep 1000 & echo done"), "done\n")
 
     def test_a_reader_that_leaves_ends_the_run(self):
-        p = subprocess.Popen([BIN, "run", image("busybox"), "yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p = subprocess.Popen([*RUN, image("busybox"), "yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         p.stdout.read(1000)
         p.stdout.close()
         p.stderr.close()
@@ -119,7 +120,7 @@ class Options(Case):
         self.assertGreater(int(memory.split()[1]), 900 << 10)
 
     def test_name_is_exclusive_while_the_vm_runs(self):
-        first = subprocess.Popen([BIN, "run", "-i", "--name", "only-one", image("busybox"), "sh", "-c", "echo up; cat"],
+        first = subprocess.Popen([*RUN, "-i", "--name", "only-one", image("busybox"), "sh", "-c", "echo up; cat"],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self.assertEqual(first.stdout.readline(), b"up\n")
@@ -133,7 +134,7 @@ class Options(Case):
 
 class Signals(Case):
     def start(self, script):
-        p = subprocess.Popen([BIN, "run", image("busybox"), "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p = subprocess.Popen([*RUN, image("busybox"), "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertEqual(p.stdout.readline(), b"ready\n")
         return p
 
@@ -163,7 +164,7 @@ class Terminal(Case):
         """Runs a script on a terminal of 33x99; types `answer` when the script has said 'go'."""
         pid, fd = pty.fork()
         if pid == 0:
-            os.execv(BIN, [BIN, "run", "-it", image("busybox"), "sh", "-c", script])
+            os.execv(BIN, [*RUN, "-it", image("busybox"), "sh", "-c", script])
         import fcntl, struct, termios
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
         out, deadline, typed = b"", time.monotonic() + LIMIT, False
@@ -263,7 +264,7 @@ class Leftovers(Case):
         self.assert_nothing_left()
 
     def test_a_killed_command_line_takes_the_vm_with_it(self):
-        p = subprocess.Popen([BIN, "run", image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE)
+        p = subprocess.Popen([*RUN, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE)
         p.stdout.readline()
         p.kill()
         p.communicate()

@@ -6,6 +6,8 @@
 #include <stdexcept>
 
 #include "vmm/cpu/kvm/kvm_vm.h"
+#include "vmm/cpu/kvm/probe.h"
+#include "vmm/cpu/soft/soft_vm.h"
 
 namespace sm::engine_test {
 
@@ -50,6 +52,13 @@ const std::vector<EngineUnderTest>& engines() {
   static const std::vector<EngineUnderTest> list = {
       {.name = "kvm",
        .create = [](CpuModel model) { return create_kvm_vm({.cpu_model = model}); },
+       .limits =
+           [] {
+             static const KvmProbe probe = probe_kvm();
+             return probe.verdict == KvmVerdict::kNative ? std::string() : probe.reason;
+           }},
+      {.name = "soft",
+       .create = [](CpuModel model) { return create_soft_vm({.cpu_model = model}); },
        .limits = [] { return std::string(); }},
   };
   return list;
@@ -105,7 +114,7 @@ bool EngineTest::available(Needs needs) {
     why_not_ = vm.error().text();
     return false;
   }
-  if (needs == Needs::kFullRing0) why_not_ = GetParam().limits();
+  if (needs == Needs::kNative) why_not_ = GetParam().limits();
   return why_not_.empty();
 }
 

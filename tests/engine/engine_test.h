@@ -24,14 +24,15 @@ namespace sm::engine_test {
 // What a test expects of the engine beyond running a few simple instructions at ring 0.
 enum class Needs : std::uint8_t {
   kSimpleRing0,  // also a KVM that only emulates ring 0 can do it
-  kFullRing0,    // interrupts, real mode, mode switches, FPU
+  kFullRing0,    // interrupts, real mode, mode switches
+  kNative,       // FPU, fixed CPU models
 };
 
 struct EngineUnderTest {
   std::string name;
   // An empty machine; kNotFound or kPermission when this host has none.
   std::function<Result<std::unique_ptr<EngineVm>>(CpuModel)> create;
-  // Why this host cannot do kFullRing0, or empty.
+  // Why this host cannot do kNative, or empty.
   std::function<std::string()> limits;
 };
 const std::vector<EngineUnderTest>& engines();

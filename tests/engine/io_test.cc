@@ -25,6 +25,7 @@ TEST_P(IoTest, PortReadsChangeOnlyTheirPartOfTheRegister) {
   run_to_done(machine, [](const Access& access) {
     return access.address == 0x10 ? 0x5Au : access.address == 0x12 ? 0xBEEFu : 0x8BAD'F00Du;
   });
+  ASSERT_TRUE(machine.cpu().finish_pending_exit());
   const auto state = machine.cpu().state();
   ASSERT_TRUE(state) << state.error().text();
   EXPECT_EQ(state->gpr[3], 0xFFFF'FFFF'FFFF'FF5Aull);
@@ -89,6 +90,7 @@ TEST_P(IoTest, MmioReadsChangeOnlyTheirPartOfTheRegister) {
     EXPECT_TRUE(access.mmio);
     return access.address == 0xD000'0030 ? 0x0123'4567'89AB'CDEFull : 0x1122'3344;
   });
+  ASSERT_TRUE(machine.cpu().finish_pending_exit());
   const auto state = machine.cpu().state();
   ASSERT_TRUE(state) << state.error().text();
   EXPECT_EQ(state->gpr[1], 0xFFFF'FFFF'FFFF'FF44ull);

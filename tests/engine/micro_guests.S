@@ -238,6 +238,62 @@ GUEST fpu
     DONE
 END fpu
 
+// Two vCPUs (rbx 0 and 1). For ebp rounds the first changes the operand of "mov $round, %eax; ret" at
+// 0x40000 and then says so at 0x30000; the second waits for that, serializes, calls the function and
+// answers at 0x30040. Both count wrong results, at 0x30080 and 0x300c0.
+GUEST cross_modify
+    mov $0x40000, %edi
+    mov $0x30000, %esi
+    mov $1, %r8d
+    test %ebx, %ebx
+    jnz 4f
+    movb $0xb8, (%rdi)
+    movb $0xc3, 5(%rdi)
+1:  mov %r8d, 1(%rdi)
+    mov %r8d, (%rsi)
+2:  pause
+    cmp 0x40(%rsi), %r8d
+    jne 2b
+    call *%rdi
+    cmp %eax, %r8d
+    je 3f
+    incl 0x80(%rsi)
+3:  inc %r8d
+    cmp %ebp, %r8d
+    jbe 1b
+    DONE
+4:  pause
+    cmp (%rsi), %r8d
+    jne 4b
+    xor %eax, %eax
+    cpuid
+    call *%rdi
+    cmp %eax, %r8d
+    je 5f
+    incl 0xc0(%rsi)
+5:  mov %r8d, 0x40(%rsi)
+    inc %r8d
+    cmp %ebp, %r8d
+    jbe 4b
+    DONE
+END cross_modify
+
+// Adds 1 to four counters ebp times: at 0x30100, over a cache line's end at 0x3003c, over a page's end
+// at 0x31ffc, and in the page of this code at rip & ~0xfff + 0xf00. The last by XADD.
+GUEST locked_add
+    lea 0(%rip), %rdi
+    and $~0xfff, %rdi
+    mov $0x30000, %esi
+1:  lock incq 0x100(%rsi)
+    lock addq $1, 0x3c(%rsi)
+    lock addq $1, 0x1ffc(%rsi)
+    mov $1, %eax
+    lock xadd %rax, 0xf00(%rdi)
+    dec %ebp
+    jnz 1b
+    DONE
+END locked_add
+
     .code16
 GUEST ap_real_mode
     mov $0x3000, %ax

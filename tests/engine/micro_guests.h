@@ -31,5 +31,7 @@ SM_MICRO_GUEST(ap_real_mode)
 SM_MICRO_GUEST(halt)
 SM_MICRO_GUEST(out_then_spin)
 SM_MICRO_GUEST(fpu)
+SM_MICRO_GUEST(cross_modify)
+SM_MICRO_GUEST(locked_add)
 
 #undef SM_MICRO_GUEST

@@ -97,9 +97,11 @@ constexpr std::array<Flag, 16> kFlags = {{
        o.vsock_exec_guest_port = SM_TRY(number<std::uint32_t>(v, 1, 0xFFFF'FFFE));
        return {};
      }},
-    {"--engine", "NAME", "CPU engine: auto or kvm (default auto)",
+    {"--engine", "NAME", "CPU engine: auto, kvm or soft (default auto)",
      [](Values& o, const std::string& v) -> Status {
-       if (v != "auto" && v != "kvm") return usage("invalid value \"" + v + "\": not auto or kvm");
+       if (v != "auto" && v != "kvm" && v != "soft") {
+         return usage("invalid value \"" + v + "\": not auto, kvm or soft");
+       }
        o.engine = v;
        return {};
      }},

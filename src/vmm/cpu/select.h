@@ -10,12 +10,13 @@
 namespace sm {
 
 struct EngineChoice {
-  std::string name;              // "kvm"
+  std::string name;              // "kvm", "soft"
   std::string reason;            // why, for people
   std::unique_ptr<EngineVm> vm;  // an empty machine
 };
 
-// `wanted`: "auto" takes KVM only where it runs guest kernels natively; "kvm" takes it as it is.
+// `wanted`: "auto" takes KVM where it runs guest kernels natively and the software CPU elsewhere;
+// "kvm" takes KVM as it is.
 Result<EngineChoice> select_engine(const std::string& wanted);
 
 }  // namespace sm

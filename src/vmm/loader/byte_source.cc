@@ -61,7 +61,7 @@ Status FileSource::read_to_guest(std::uint64_t offset, std::uint64_t length, Gue
                                  GuestPhysAddr to) const {
   if (!fits(offset, length, size_)) return ends_early(offset, length, size_);
   std::vector<iovec> parts;
-  SM_TRY_STATUS(memory.append_iovecs(to, length, parts));
+  SM_TRY_STATUS(memory.append_writable_iovecs(to, length, parts));
   return read_fully(fd_, std::move(parts), offset);
 }
 

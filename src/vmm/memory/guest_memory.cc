@@ -80,7 +80,9 @@ Status GuestMemory::read(GuestPhysAddr at, std::span<std::byte> out) const {
 Status GuestMemory::write(GuestPhysAddr at, std::span<const std::byte> in) {
   std::byte* host = host_of(at, in.size());
   if (host == nullptr) return outside(at, in.size());
-  if (!in.empty()) std::memcpy(host, in.data(), in.size());
+  if (in.empty()) return {};
+  std::memcpy(host, in.data(), in.size());
+  report(at, in.size());
   return {};
 }
 
@@ -98,6 +100,7 @@ Status GuestMemory::store_release_u16(GuestPhysAddr at, std::uint16_t value) {
   // SAFETY: as in load_acquire_u16.
   std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(host))
       .store(value, std::memory_order_release);
+  report(at, sizeof(value));
   return {};
 }
 
@@ -106,6 +109,15 @@ Status GuestMemory::append_iovecs(GuestPhysAddr at, std::uint64_t length,
   std::byte* host = host_of(at, length);
   if (host == nullptr) return outside(at, length);
   out.push_back(iovec{host, length});
+  return {};
+}
+
+// Reported before the kernel writes: a guest that runs code from a buffer which it has just given
+// to a device has no claim to either version.
+Status GuestMemory::append_writable_iovecs(GuestPhysAddr at, std::uint64_t length,
+                                           std::vector<iovec>& out) {
+  SM_TRY_STATUS(append_iovecs(at, length, out));
+  report(at, length);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -21,6 +22,15 @@ struct MemoryRegion {
   GuestPhysAddr start;
   std::uint64_t size;
   std::byte* host;
+};
+
+// Told of writes by devices. Writes by the guest's own vCPUs are not reported: the engine does them
+// or knows of them. Any thread; must not block.
+class MemoryObserver {
+ public:
+  virtual ~MemoryObserver() = default;
+  // [at, at + length) is RAM and has been, or is about to be, written.
+  virtual void on_device_write(GuestPhysAddr at, std::uint64_t length) = 0;
 };
 
 class GuestMemory {
@@ -61,16 +71,28 @@ class GuestMemory {
   Result<std::uint16_t> load_acquire_u16(GuestPhysAddr at) const;
   Status store_release_u16(GuestPhysAddr at, std::uint16_t value);
 
-  // Appends the host view of [at, at+length) for preadv/pwritev/sendmsg: the kernel copies, we
-  // never look through these pointers. They are valid as long as this object.
+  // Appends the host view of [at, at+length) for pwritev/sendmsg: the kernel copies, we never look
+  // through these pointers. They are valid as long as this object.
   Status append_iovecs(GuestPhysAddr at, std::uint64_t length, std::vector<iovec>& out) const;
+  // The same for preadv/recvmsg, which write to the guest.
+  Status append_writable_iovecs(GuestPhysAddr at, std::uint64_t length, std::vector<iovec>& out);
+
+  // One observer, for the rest of this object's life. Before any device writes.
+  void set_observer(std::shared_ptr<MemoryObserver> observer) const {
+    observer_ = std::move(observer);
+  }
 
  private:
   explicit GuestMemory(std::uint64_t size) : size_(size) {}
   std::byte* host_of(GuestPhysAddr at, std::uint64_t length) const;
+  void report(GuestPhysAddr at, std::uint64_t length) {
+    if (observer_) observer_->on_device_write(at, length);
+  }
 
   std::uint64_t size_;
   std::vector<MemoryRegion> regions_;
+  // No part of the contents: the engine sees a constant GuestMemory and still wants to know.
+  mutable std::shared_ptr<MemoryObserver> observer_;
 };
 
 }  // namespace sm

@@ -44,6 +44,30 @@ TEST(GuestMemory, accesses_outside_are_faults_of_the_guest) {
   EXPECT_TRUE(iov.empty());
 }
 
+TEST(GuestMemory, observer_hears_of_every_write_and_of_no_read) {
+  struct Recorder final : MemoryObserver {
+    void on_device_write(GuestPhysAddr at, std::uint64_t length) override {
+      writes.emplace_back(at.raw(), length);
+    }
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> writes;
+  };
+  auto memory = GuestMemory::create(kMiB).value();
+  const auto recorder = std::make_shared<Recorder>();
+  memory->set_observer(recorder);
+  std::byte bytes[16] = {};
+  std::vector<iovec> iov;
+  ASSERT_TRUE(memory->read(GuestPhysAddr(0x10), bytes));
+  ASSERT_TRUE(memory->append_iovecs(GuestPhysAddr(0x20), 5, iov));
+  EXPECT_FALSE(memory->write(GuestPhysAddr(kMiB), bytes));
+  EXPECT_FALSE(memory->append_writable_iovecs(GuestPhysAddr(kMiB), 1, iov));
+  EXPECT_TRUE(recorder->writes.empty());
+  ASSERT_TRUE(memory->write(GuestPhysAddr(0x30), bytes));
+  ASSERT_TRUE(memory->store_release_u16(GuestPhysAddr(0x40), 1));
+  ASSERT_TRUE(memory->append_writable_iovecs(GuestPhysAddr(0x50), 7, iov));
+  const decltype(recorder->writes) expected = {{0x30, 16}, {0x40, 2}, {0x50, 7}};
+  EXPECT_EQ(recorder->writes, expected);
+}
+
 TEST(GuestMemory, ring_indices_must_be_aligned) {
   auto memory = GuestMemory::create(kMiB).value();
   ASSERT_TRUE(memory->store_release_u16(GuestPhysAddr(0x10), 0xabcd));

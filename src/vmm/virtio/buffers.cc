@@ -77,7 +77,7 @@ Status BufferWriter::take_iovecs(std::uint64_t n, std::vector<iovec>& out) {
   if (n > remaining()) return too_short(n, remaining());
   while (n != 0) {
     const GuestBuffer piece = cursor_.take_piece(n);
-    SM_TRY_STATUS(memory_->append_iovecs(piece.address, piece.length, out));
+    SM_TRY_STATUS(memory_->append_writable_iovecs(piece.address, piece.length, out));
     n -= piece.length;
   }
   return {};

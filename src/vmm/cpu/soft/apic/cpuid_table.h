@@ -1,0 +1,22 @@
+// What CPUID says of the software CPU. Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "vmm/cpu/cpuid_model.h"
+
+namespace sm::soft {
+
+// Everything that the software CPU implements, as build_cpuid() wants it. The same on every host,
+// but for leaves 0x15 and 0x16, which tell the rate of the time-stamp counter.
+std::vector<CpuidLeaf> soft_supported_cpuid(std::uint32_t tsc_khz);
+
+// What the CPU answers for EAX = `function`, ECX = `index`: leaves that are not listed are zero,
+// those above the largest of their range give the largest basic leaf. `leaves` as build_cpuid()
+// makes them. Spec: SDM vol. 2, CPUID.
+CpuidLeaf lookup_cpuid(std::span<const CpuidLeaf> leaves, std::uint32_t function,
+                       std::uint32_t index);
+
+}  // namespace sm::soft

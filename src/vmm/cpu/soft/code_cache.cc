@@ -1,0 +1,165 @@
+#include "vmm/cpu/soft/code_cache.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <span>
+
+#include "vmm/cpu/soft/decode/decoder.h"
+#include "vmm/cpu/soft/machine.h"
+
+namespace sm::soft {
+
+namespace {
+
+// What a decoder's answer other than kOk and kTruncated raises.
+void raise_undecodable(Cpu& cpu, DecodeResult result) {
+  if (result == DecodeResult::kTooLong) {
+    raise(cpu, vector::kProtection, 0);
+  } else {
+    raise(cpu, vector::kUndefined);
+  }
+}
+
+}  // namespace
+
+// Outside of 64-bit mode an instruction must lie inside of CS.
+bool CodeCache::check_limit(std::uint32_t length) {
+  if (cpu_.mode == CodeMode::k64) return true;
+  const SegmentRegister& cs = cpu_.segment[static_cast<std::size_t>(Segment::kCs)];
+  if (cpu_.rip + length - 1 <= cs.limit) return true;
+  raise(cpu_, vector::kProtection, 0);
+  return false;
+}
+
+CodePage* CodeCache::page_for(const Mmu::FetchPage& where) {
+  const std::uint64_t number = machine_.memory().page_number(where.physical);
+  const auto mode = static_cast<std::size_t>(cpu_.mode);
+  if (const auto found = pages_.find(number); found != pages_.end()) {
+    if (CodePage* page = found->second.mode[mode].get()) return page;
+  } else if (!machine_.claim_code_page(cpu_, number)) {
+    return nullptr;
+  }
+  // Claiming serves requests of others, which may have dropped anything but this page.
+  if (page_count_ >= kMaxPages || insn_count_ >= kMaxInsns) {
+    drop_all();
+    if (!machine_.claim_code_page(cpu_, number)) return nullptr;
+  }
+  std::unique_ptr<CodePage>& page = pages_[number].mode[mode];
+  if (page == nullptr) {
+    page = std::make_unique<CodePage>();
+    page->page = number;
+    page->host = where.host;
+    ++page_count_;
+  }
+  return page.get();
+}
+
+CodePage* CodeCache::find_page(std::uint64_t linear, bool& fault) {
+  fault = false;
+  if (full()) drop_all();
+  TlbBank& bank = cpu_.mmu->current_bank();
+  const FetchEntry& entry = bank.fetch(linear);
+  if (entry.tag == ((linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode))) {
+    return entry.page;
+  }
+  Mmu::FetchPage where;
+  if (!cpu_.mmu->find_fetch(linear, where)) {
+    fault = true;
+    return nullptr;
+  }
+  CodePage* page = where.host == nullptr ? nullptr : page_for(where);
+  if (page != nullptr) {
+    bank.insert_fetch(linear & ~kPageMask, cpu_.mode, page, where.is_local, where.page_shift);
+  }
+  return page;
+}
+
+const DecodedInsn* CodeCache::fetch_slow(std::uint64_t linear) {
+  bool fault = false;
+  CodePage* page = find_page(linear, fault);
+  if (fault) return nullptr;
+  if (page == nullptr) return decode_uncached(linear);
+  const std::uint64_t offset = linear & kPageMask;
+  if (page->single == nullptr) page->single = std::make_unique<DecodedPage>();
+  if (const std::uint16_t place = page->single->at[offset]) {
+    const DecodedInsn& decoded = page->single->insns[place - 1u];
+    return check_limit(decoded.insn.length) ? &decoded : nullptr;
+  }
+  return decode_into(*page, offset, linear);
+}
+
+const DecodedInsn* CodeCache::decode_into(CodePage& page, std::uint64_t offset,
+                                          std::uint64_t linear) {
+  std::array<std::uint8_t, kMaxInsnLength> bytes;
+  const std::size_t size = std::min<std::size_t>(bytes.size(), kPageSize - offset);
+  std::memcpy(bytes.data(), page.host + offset, size);
+  Insn insn;
+  const DecodeResult result = decode(std::span(bytes).first(size), cpu_.mode, insn);
+  if (result == DecodeResult::kTruncated) return decode_uncached(linear);
+  if (result != DecodeResult::kOk) {
+    raise_undecodable(cpu_, result);
+    return nullptr;
+  }
+  if (!check_limit(insn.length)) return nullptr;
+  DecodedPage& single = *page.single;
+  single.insns.push_back({insn, semantic_of(insn.op)});
+  ++insn_count_;
+  single.at[offset] = static_cast<std::uint16_t>(single.insns.size());
+  return &single.insns.back();
+}
+
+// An instruction on two pages, or in memory that is not RAM. A fault of the second page's is one
+// only when the instruction needs that page.
+const DecodedInsn* CodeCache::decode_uncached(std::uint64_t linear) {
+  std::array<std::uint8_t, kMaxInsnLength> bytes;
+  bytes.fill(0xFF);  // where nothing answers
+  std::size_t size = 0;
+  for (;;) {
+    const std::uint64_t at =
+        cpu_.mode == CodeMode::k64 ? linear + size : (linear + size) & 0xFFFF'FFFF;
+    Mmu::FetchPage where;
+    if (!cpu_.mmu->find_fetch(at, where)) return nullptr;
+    const std::uint64_t offset = at & kPageMask;
+    const std::size_t piece =
+        std::min<std::size_t>(bytes.size() - size, static_cast<std::size_t>(kPageSize - offset));
+    if (where.host != nullptr) std::memcpy(bytes.data() + size, where.host + offset, piece);
+    size += piece;
+    const DecodeResult result = decode(std::span(bytes).first(size), cpu_.mode, single_.insn);
+    if (result == DecodeResult::kTruncated && size < bytes.size()) continue;
+    if (result != DecodeResult::kOk) {
+      raise_undecodable(cpu_, result);
+      return nullptr;
+    }
+    if (!check_limit(single_.insn.length)) return nullptr;
+    single_.function = semantic_of(single_.insn.op);
+    return &single_;
+  }
+}
+
+void CodeCache::drop(const PageList& list) {
+  if (list.all()) return drop_all();
+  ++drops_;
+  for (const std::uint64_t number : list.pages()) {
+    const auto found = pages_.find(number);
+    if (found == pages_.end()) continue;
+    for (const auto& page : found->second.mode) {
+      if (page == nullptr) continue;
+      cpu_.mmu->drop_code(*page);
+      insn_count_ -= page->insn_count();
+      --page_count_;
+    }
+    pages_.erase(found);
+    machine_.pages().drop_code_holder(number, cpu_.index);
+  }
+}
+
+void CodeCache::drop_all() {
+  ++drops_;
+  for (const auto& [number, page] : pages_) machine_.pages().drop_code_holder(number, cpu_.index);
+  pages_.clear();
+  page_count_ = insn_count_ = 0;
+  cpu_.mmu->flush_fetches();
+}
+
+}  // namespace sm::soft

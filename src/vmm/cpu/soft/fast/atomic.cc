@@ -1,0 +1,128 @@
+// Read-modify-write of memory as locks and counters do it: CMPXCHG, XADD, XCHG, and arithmetic with
+// a LOCK prefix. Locked forms are one atomic step on the host's memory.
+#include <array>
+
+#include "vmm/cpu/soft/exec/flags.h"
+#include "vmm/cpu/soft/fast/select.h"
+
+namespace sm::soft::fast {
+
+namespace {
+
+constexpr std::uint64_t kCacheLine = 64;
+
+// The bytes of the memory operand, to be written; null in a slow case, which across two cache lines
+// is that of a locked operation.
+template <class T, Shape kShape, bool kLocked>
+[[gnu::always_inline]] inline std::byte* locate_for_update(Cpu& cpu, const Uop* uop) {
+  const std::uint64_t address = address_of<kShape>(cpu, uop);
+  if (kLocked && address % kCacheLine > kCacheLine - sizeof(T)) return nullptr;
+  return find_bytes(cpu.write_tlb, address, sizeof(T));
+}
+
+// SAFETY: guest memory is bytes to the compiler; the host's locked instruction is on these.
+template <class T>
+[[gnu::always_inline]] inline bool compare_exchange(std::byte* at, T& expected, T desired) {
+  return host::compare_exchange(reinterpret_cast<T*>(at), expected, desired);
+}
+
+template <class T, Shape kShape, bool kLocked>
+const Uop* cmpxchg(Cpu& cpu, const Uop* uop) {
+  std::byte* at = locate_for_update<T, kShape, kLocked>(cpu, uop);
+  if (at == nullptr) [[unlikely]]
+    return run_semantic(cpu, uop);
+  const T wanted = static_cast<T>(cpu.gpr[kRax]);
+  T old = wanted;
+  if constexpr (kLocked) {
+    compare_exchange(at, old, read_gpr_at<T>(cpu, uop->src));
+  } else {
+    old = load_from<T>(at);
+    store_to(at, old == wanted ? read_gpr_at<T>(cpu, uop->src) : old);
+  }
+  host::sub(wanted, old, cpu.status);
+  if (old != wanted) write_gpr_at<T>(cpu, kRax * 8, old);
+  return go_on(cpu, uop);
+}
+
+template <class T, Shape kShape, bool kLocked>
+const Uop* xadd(Cpu& cpu, const Uop* uop) {
+  std::byte* at = locate_for_update<T, kShape, kLocked>(cpu, uop);
+  if (at == nullptr) [[unlikely]]
+    return run_semantic(cpu, uop);
+  const T addend = read_gpr_at<T>(cpu, uop->src);
+  T old = load_from<T>(at);
+  StatusFlags flags;
+  T sum = host::add(old, addend, flags);
+  if constexpr (kLocked) {
+    while (!compare_exchange(at, old, sum)) sum = host::add(old, addend, flags);
+  } else {
+    store_to(at, sum);
+  }
+  cpu.status = flags;
+  write_gpr_at<T>(cpu, uop->src, old);
+  return go_on(cpu, uop);
+}
+
+// Always locked.
+template <class T, Shape kShape>
+const Uop* xchg(Cpu& cpu, const Uop* uop) {
+  std::byte* at = locate_for_update<T, kShape, true>(cpu, uop);
+  if (at == nullptr) [[unlikely]]
+    return run_semantic(cpu, uop);
+  const T old = host::exchange(reinterpret_cast<T*>(at), read_gpr_at<T>(cpu, uop->src));
+  write_gpr_at<T>(cpu, uop->src, old);
+  return go_on(cpu, uop);
+}
+
+using ByShape = std::array<Handler, kShapes>;
+template <class Make>
+constexpr ByShape by_shape(Make make) {
+  return {make.template operator()<Shape::kBase>(), make.template operator()<Shape::kIndexed>(),
+          make.template operator()<Shape::kSegment>()};
+}
+
+template <class T, bool kLocked>
+constexpr ByShape kCmpxchg = by_shape([]<Shape s>() -> Handler { return cmpxchg<T, s, kLocked>; });
+template <class T, bool kLocked>
+constexpr ByShape kXadd = by_shape([]<Shape s>() -> Handler { return xadd<T, s, kLocked>; });
+template <class T>
+constexpr ByShape kXchg = by_shape([]<Shape s>() -> Handler { return xchg<T, s>; });
+
+// [locked][8 bytes instead of 4]
+using Family = std::array<std::array<const ByShape*, 2>, 2>;
+constexpr Family kCmpxchgFamily{{{&kCmpxchg<std::uint32_t, false>, &kCmpxchg<std::uint64_t, false>},
+                                 {&kCmpxchg<std::uint32_t, true>, &kCmpxchg<std::uint64_t, true>}}};
+constexpr Family kXaddFamily{{{&kXadd<std::uint32_t, false>, &kXadd<std::uint64_t, false>},
+                              {&kXadd<std::uint32_t, true>, &kXadd<std::uint64_t, true>}}};
+
+Handler choose(const Family& family, const Insn& insn) {
+  if (!is_memory(insn.operand[0]) || insn.operand[0].size < 4) return nullptr;
+  return (*family[insn.lock ? 1 : 0][insn.operand[0].size == 8 ? 1 : 0])[shape_index(insn)];
+}
+Handler select_cmpxchg(const Choice& choice) { return choose(kCmpxchgFamily, choice.insn); }
+Handler select_xadd(const Choice& choice) { return choose(kXaddFamily, choice.insn); }
+
+}  // namespace
+
+Handler select_xchg_memory(const Insn& insn, Uop& uop) {
+  const bool memory_first = is_memory(insn.operand[0]);
+  if (!memory_first) uop.src = uop.dst;
+  switch (insn.operand[0].size) {
+    case 4:
+      return kXchg<std::uint32_t>[shape_index(insn)];
+    case 8:
+      return kXchg<std::uint64_t>[shape_index(insn)];
+    default:
+      return nullptr;
+  }
+}
+
+std::span<const SelectEntry> atomic_selects() {
+  static constexpr std::array kEntries = std::to_array<SelectEntry>({
+      {Op::kCmpxchg, select_cmpxchg},
+      {Op::kXadd, select_xadd},
+  });
+  return kEntries;
+}
+
+}  // namespace sm::soft::fast

@@ -1,0 +1,60 @@
+// PUSHF and the interrupt flag, as kernels use them around every lock.
+#include <array>
+
+#include "vmm/cpu/soft/fast/select.h"
+
+namespace sm::soft::fast {
+
+namespace {
+
+const Uop* pushf(Cpu& cpu, const Uop* uop) {
+  constexpr std::uint64_t kWord = 8;
+  const std::uint64_t top = cpu.gpr[kRsp] - kWord;
+  std::byte* to = find_bytes(cpu.write_tlb, top, kWord);
+  if (to == nullptr) [[unlikely]]
+    return run_semantic(cpu, uop);
+  constexpr std::uint64_t kNotPushed = eflags::kVm | eflags::kRf;
+  store_to<std::uint64_t>(to, cpu.rflags() & ~kNotPushed);
+  cpu.gpr[kRsp] = top;
+  return go_on(cpu, uop);
+}
+
+bool may_change_interrupt_flag(const Cpu& cpu) { return cpu.cpl <= (cpu.other_flags >> 12 & 3); }
+
+const Uop* cli(Cpu& cpu, const Uop* uop) {
+  if (!may_change_interrupt_flag(cpu)) [[unlikely]]
+    return run_semantic(cpu, uop);
+  cpu.other_flags &= ~eflags::kIf;
+  return go_on(cpu, uop);
+}
+
+// The next instruction is in this block, so it is over before anybody looks at the request: that is
+// the interrupt shadow.
+const Uop* sti_inside(Cpu& cpu, const Uop* uop) {
+  if (!may_change_interrupt_flag(cpu)) [[unlikely]]
+    return run_semantic(cpu, uop);
+  if ((cpu.other_flags & eflags::kIf) == 0) {
+    cpu.other_flags |= eflags::kIf;
+    cpu.attention.fetch_or(kAttentionInterrupt, std::memory_order_relaxed);
+  }
+  return go_on(cpu, uop);
+}
+
+Handler select_pushf(const Choice& choice) {
+  return choice.insn.operand_size == 8 ? pushf : nullptr;
+}
+Handler select_cli(const Choice& /*choice*/) { return cli; }
+
+}  // namespace
+
+Handler sti_handler() { return sti_inside; }
+
+std::span<const SelectEntry> flag_selects() {
+  static constexpr std::array kEntries = std::to_array<SelectEntry>({
+      {Op::kPushf, select_pushf},
+      {Op::kCli, select_cli},
+  });
+  return kEntries;
+}
+
+}  // namespace sm::soft::fast

@@ -1,0 +1,64 @@
+// Branches: the end of every handler that leaves its block. Budget and requests are looked at here
+// and nowhere else in hot code.
+// Thread: the vCPU's own.
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/cpu/soft/cpu.h"
+#include "vmm/cpu/soft/fast/slow.h"
+#include "vmm/cpu/soft/fast/uop.h"
+#include "vmm/cpu/soft/mmu/tlb.h"
+
+namespace sm::soft::fast {
+
+// The slot of the jump cache where `address` would be.
+inline const JumpEntry& jump_entry(const Cpu& cpu, std::uint64_t address) {
+  return cpu.jumps[jump_slot(address)];
+}
+inline void enter_page_of(Cpu& cpu, std::uint64_t address) { cpu.gpr[17] = address & ~kPageMask; }
+
+inline std::uint64_t branch_target(const Cpu& cpu, const Uop* uop) {
+  return cpu.gpr[17] + static_cast<std::uint64_t>(std::int64_t{uop->disp});
+}
+
+inline bool in_page(std::int32_t disp) { return static_cast<std::uint32_t>(disp) < kPageSize; }
+
+// Takes the instructions of this block off the budget. False: run_blocks() has to come back.
+inline bool may_go_on(Cpu& cpu, const Uop* uop) {
+  cpu.budget -= uop->executed;
+  return cpu.budget > 0 && cpu.attention.load(std::memory_order_relaxed) == 0;
+}
+
+// The direct branch `uop` is taken.
+[[gnu::always_inline]] inline const Uop* branch(Cpu& cpu, const Uop* uop) {
+  if (!may_go_on(cpu, uop)) [[unlikely]] {
+    return branch_slow(cpu, uop);
+  }
+  const Uop* target = uop->target;
+  if (target == nullptr) [[unlikely]] {
+    return branch_unlinked(cpu, uop);
+  }
+  return go_to(cpu, target);
+}
+// The same to another page, known to be one.
+[[gnu::always_inline]] inline const Uop* branch_far(Cpu& cpu, const Uop* uop) {
+  const std::uint64_t target = branch_target(cpu, uop);
+  const JumpEntry& entry = jump_entry(cpu, target);
+  if (!may_go_on(cpu, uop) || entry.address != target) [[unlikely]] {
+    return branch_slow(cpu, uop);
+  }
+  enter_page_of(cpu, target);
+  return go_to(cpu, entry.block);
+}
+// An indirect branch to `target`, whose block `entry` has.
+[[gnu::always_inline]] inline const Uop* branch_to(Cpu& cpu, const Uop* uop, std::uint64_t target,
+                                                   const JumpEntry& entry) {
+  if (!may_go_on(cpu, uop)) [[unlikely]] {
+    return leave_at(cpu, target);
+  }
+  enter_page_of(cpu, target);
+  return go_to(cpu, entry.block);
+}
+
+}  // namespace sm::soft::fast

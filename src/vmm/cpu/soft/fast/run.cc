@@ -1,0 +1,101 @@
+#include "vmm/cpu/soft/fast/run.h"
+
+#include <span>
+#include <utility>
+
+#include "vmm/cpu/soft/code_cache.h"
+#include "vmm/cpu/soft/fast/jump.h"
+#include "vmm/cpu/soft/fast/translate.h"
+#include "vmm/cpu/soft/mmu/mmu.h"
+#include "vmm/cpu/soft/trace.h"
+
+namespace sm::soft {
+
+namespace {
+
+void execute(Cpu& cpu, const Uop* uop) {
+#if SM_SOFT_CHAINED
+  uop->handler(cpu, uop);
+#else
+  while (uop != nullptr) uop = uop->handler(cpu, uop);
+#endif
+}
+
+// The block at Cpu::rip. Null: the instruction there has to be executed alone or, with `fault`, not
+// at all.
+const Uop* find_block(Cpu& cpu, bool& fault) {
+  const std::uint64_t linear = cpu.rip;
+  fault = false;
+  const JumpEntry& entry = fast::jump_entry(cpu, linear);
+  if (entry.address == linear) return entry.block;
+  ++cpu.blocks.lookups;
+  CodePage* page = cpu.code->find_page(linear, fault);
+  if (page == nullptr) return nullptr;
+  const std::uint64_t offset = linear & kPageMask;
+  const Uop* block = page->blocks.find(offset);
+  if (block == nullptr) {
+    TranslatedBlock made;
+    const std::span<const std::uint8_t, kPageSize> bytes(
+        reinterpret_cast<const std::uint8_t*>(page->host), kPageSize);
+    if (!translate(bytes, static_cast<std::uint16_t>(offset), made)) return nullptr;
+    block = page->blocks.add(offset, made.all_uops(), made.all_insns());
+    cpu.code->add_insns(made.count);
+    ++cpu.blocks.blocks_made;
+    cpu.blocks.insns_made += made.count;
+  }
+  cpu.mmu->current_bank().insert_jump(linear, block);
+  return block;
+}
+
+// The instruction at Cpu::rip, which lies on two pages, in memory that is not RAM, or is none.
+bool execute_alone(Cpu& cpu) {
+  const DecodedInsn* decoded = cpu.code->decode_uncached(cpu.rip);
+  if (decoded == nullptr) return false;
+  trace_insn(cpu, decoded->insn);
+  switch (decoded->function(cpu, decoded->insn)) {
+    case Next::kNext:
+      cpu.rip += decoded->insn.length;
+      break;
+    case Next::kJump:
+      break;
+    case Next::kRepeat:
+      return true;
+    case Next::kAborted:
+      return false;
+  }
+  --cpu.budget;
+  return true;
+}
+
+// False: aborted.
+bool run_next(Cpu& cpu) {
+  const Uop* link = std::exchange(cpu.blocks.link, nullptr);
+  const std::uint64_t drops = cpu.code->drops();
+  bool fault = false;
+  const Uop* block = find_block(cpu, fault);
+  if (fault) return false;
+  if (block == nullptr) return execute_alone(cpu);
+  // The branch is in the same page, so it is as good as the block.
+  if (link != nullptr && cpu.code->drops() == drops) const_cast<Uop*>(link)->target = block;
+  fast::enter_page_of(cpu, cpu.rip);
+  execute(cpu, block);
+  return !cpu.blocks.aborted;
+}
+
+}  // namespace
+
+BlockStop run_blocks(Cpu& cpu, std::int64_t budget) {
+  cpu.budget = budget;
+  cpu.blocks.link = nullptr;
+  cpu.blocks.aborted = false;
+  bool going = true;
+  while (going && cpu.budget > 0 && cpu.mode == CodeMode::k64 &&
+         cpu.attention.load(std::memory_order_relaxed) == 0) {
+    going = run_next(cpu);
+    if (cpu.halted) cpu.attention.fetch_or(kAttentionInterrupt);
+  }
+  cpu.blocks.instructions += static_cast<std::uint64_t>(budget - cpu.budget);
+  return going ? BlockStop::kRequest : BlockStop::kAborted;
+}
+
+}  // namespace sm::soft

@@ -1,0 +1,110 @@
+#include "vmm/cpu/soft/fast/slow.h"
+
+#include "vmm/cpu/soft/fast/jump.h"
+
+namespace sm::soft::fast {
+
+namespace {
+
+constexpr bool is_canonical(std::uint64_t address) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << 16) >> 16) == address;
+}
+
+// Cpu::rip says where the next instruction is.
+const Uop* leave(Cpu& cpu) {
+  cpu.blocks.link = nullptr;
+  return nullptr;
+}
+
+std::int64_t instructions_before(const Uop* uop) { return uop->place; }
+
+// Cpu::rip was set by a jump, perhaps into another mode.
+const Uop* continue_anywhere(Cpu& cpu) {
+  if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.mode != CodeMode::k64 ||
+      cpu.budget <= 0) {
+    return leave(cpu);
+  }
+  const JumpEntry& entry = jump_entry(cpu, cpu.rip);
+  if (entry.address != cpu.rip) return leave(cpu);
+  enter_page_of(cpu, cpu.rip);
+  return go_to(cpu, entry.block);
+}
+
+[[gnu::noinline]] const Uop* finish_other(Cpu& cpu, const Uop* uop, Next next) {
+  // The rest of a string instruction.
+  while (next == Next::kRepeat && cpu.attention.load(std::memory_order_relaxed) == 0) {
+    const DecodedInsn& decoded = insn_of(uop);
+    next = decoded.function(cpu, decoded.insn);
+  }
+  switch (next) {
+    case Next::kNext:
+      if (cpu.attention.load(std::memory_order_relaxed) == 0) return go_on(cpu, uop);
+      cpu.rip = cpu.gpr[17] + uop->next;
+      break;
+    case Next::kJump:
+      cpu.budget -= instructions_before(uop) + 1;
+      return continue_anywhere(cpu);
+    case Next::kRepeat:
+      cpu.budget -= instructions_before(uop);
+      return leave(cpu);
+    case Next::kAborted:
+      cpu.budget -= instructions_before(uop);
+      cpu.blocks.aborted = true;
+      return leave(cpu);
+  }
+  cpu.budget -= instructions_before(uop) + 1;
+  return leave(cpu);
+}
+
+}  // namespace
+
+const Uop* run_semantic(Cpu& cpu, const Uop* uop) {
+  const DecodedInsn& decoded = insn_of(uop);
+  cpu.rip = cpu.gpr[17] + uop->offset;
+  ++cpu.blocks.semantic_calls;
+  const Next next = decoded.function(cpu, decoded.insn);
+  if (next == Next::kNext && cpu.attention.load(std::memory_order_relaxed) == 0) [[likely]] {
+    return go_on(cpu, uop);
+  }
+  return finish_other(cpu, uop, next);
+}
+
+const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop) {
+  const DecodedInsn& decoded = insn_of(uop);
+  cpu.rip = cpu.gpr[17] + uop->offset;
+  ++cpu.blocks.semantic_calls;
+  const Next next = decoded.function(cpu, decoded.insn);
+  if (next != Next::kNext) return finish_other(cpu, uop, next);
+  cpu.rip = cpu.gpr[17] + uop->next;
+  cpu.budget -= instructions_before(uop) + 1;
+  return leave(cpu);
+}
+
+const Uop* branch_unlinked(Cpu& cpu, const Uop* uop) {
+  const std::uint64_t target = branch_target(cpu, uop);
+  const JumpEntry& entry = jump_entry(cpu, target);
+  if (in_page(uop->disp) || entry.address != target) return branch_slow(cpu, uop);
+  enter_page_of(cpu, target);
+  return go_to(cpu, entry.block);
+}
+
+const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
+  const std::uint64_t target = branch_target(cpu, uop);
+  const bool is_insn = uop->executed > uop->place;  // and not the exit of a block
+  if (is_insn && !is_canonical(target)) {
+    cpu.budget += uop->executed;
+    if (insn_of(uop).insn.op == Op::kCallNear) cpu.gpr[kRsp] += 8;  // pushes once more
+    return run_semantic(cpu, uop);
+  }
+  cpu.rip = target;
+  if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.budget <= 0) return leave(cpu);
+  cpu.blocks.link = in_page(uop->disp) ? uop : nullptr;
+  return nullptr;
+}
+
+const Uop* leave_at(Cpu& cpu, std::uint64_t rip) {
+  cpu.rip = rip;
+  return leave(cpu);
+}
+
+}  // namespace sm::soft::fast

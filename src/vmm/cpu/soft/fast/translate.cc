@@ -1,0 +1,169 @@
+#include "vmm/cpu/soft/fast/translate.h"
+
+#include "vmm/cpu/soft/decode/decoder.h"
+#include "vmm/cpu/soft/fast/flag_use.h"
+#include "vmm/cpu/soft/fast/select.h"
+
+namespace sm::soft {
+
+namespace {
+
+using namespace fast;
+
+constexpr std::size_t kPage = 4096;
+// Of conditional branches a block goes on behind: code behind them is translated once more when
+// something jumps there.
+constexpr std::size_t kMaxConditions = 4;
+
+using SelectTable = std::array<Select, static_cast<std::size_t>(Op::kCount)>;
+
+SelectTable joined() {
+  SelectTable table{};
+  for (const auto group : {alu_selects(), shift_selects(), bit_selects(), atomic_selects(),
+                           flag_selects(), move_selects(), stack_selects(), branch_selects(),
+                           vector_move_selects(), vector_packed_selects()}) {
+    for (const SelectEntry& entry : group) {
+      table[static_cast<std::size_t>(entry.op)] = entry.select;
+    }
+  }
+  return table;
+}
+
+Select select_of(Op op) {
+  static const SelectTable table = joined();
+  return table[static_cast<std::size_t>(op)];
+}
+
+// Nothing is executed behind these.
+bool always_leaves(Op op) {
+  switch (op) {
+    case Op::kJmpNear:
+    case Op::kJmpFar:
+    case Op::kCallNear:
+    case Op::kCallFar:
+    case Op::kRetNear:
+    case Op::kRetFar:
+    case Op::kIret:
+    case Op::kSyscall:
+    case Op::kSysret:
+    case Op::kSysenter:
+    case Op::kSysexit:
+    case Op::kInt:
+    case Op::kInt1:
+    case Op::kInt3:
+    case Op::kUd0:
+    case Op::kUd1:
+    case Op::kUd2:
+    case Op::kHlt:
+    case Op::kMovControl:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// The instructions of the block; where the next one is, from the page's start.
+std::size_t decode_block(std::span<const std::uint8_t, kPage> page, std::size_t at,
+                         TranslatedBlock& out) {
+  std::size_t conditions = 0;
+  out.count = 0;
+  while (out.count < kMaxBlock && at < kPage) {
+    DecodedInsn& decoded = out.insns[out.count];
+    if (decode(page.subspan(at), CodeMode::k64, decoded.insn) != DecodeResult::kOk) break;
+    decoded.function = semantic_of(decoded.insn.op);
+    Uop& uop = out.uops[out.count] = {};
+    uop.offset = static_cast<std::uint16_t>(at);
+    at += decoded.insn.length;
+    uop.next = static_cast<std::uint16_t>(at);
+    uop.place = static_cast<std::uint8_t>(out.count++);
+    const Op op = decoded.insn.op;
+    if (always_leaves(op) || (op == Op::kJcc && ++conditions == kMaxConditions)) break;
+  }
+  return at;
+}
+
+// Locked operations that have handlers.
+bool may_be_locked(Op op) { return op == Op::kCmpxchg || op == Op::kXadd || op == Op::kXchg; }
+
+Handler choose_handler(const Insn& insn, bool flags_needed, bool is_last, Uop& uop) {
+  if (insn.op == Op::kHlt) return run_semantic_and_leave;
+  if (insn.op == Op::kSti && !is_last) return sti_handler();
+  if (insn.lock && !may_be_locked(insn.op)) return run_semantic;
+  const Select select = select_of(insn.op);
+  if (select == nullptr || !fill_operands(insn, uop.offset, uop)) return run_semantic;
+  const Handler handler = select({insn, flags_needed, uop});
+  return handler == nullptr ? run_semantic : handler;
+}
+
+// Backwards, since an instruction has to leave its flags only where somebody looks at them.
+void choose_handlers(TranslatedBlock& out) {
+  bool flags_needed = true;  // by the next block
+  for (std::size_t i = out.count; i-- > 0;) {
+    const Insn& insn = out.insns[i].insn;
+    Uop& uop = out.uops[i];
+    uop.handler = choose_handler(insn, flags_needed, i + 1 == out.count, uop);
+    // Whatever may stop in a semantic function shows the flags before it.
+    flags_needed = uop.handler == run_semantic || uop.handler == run_semantic_and_leave ||
+                   flags_needed_before(insn, flags_needed);
+  }
+}
+
+void join_branches(TranslatedBlock& out) {
+  for (std::size_t i = 0; i + 1 < out.count; ++i) {
+    const Insn& branch = out.insns[i + 1].insn;
+    Uop& uop = out.uops[i];
+    if (branch.op != Op::kJcc || uop.handler == run_semantic ||
+        out.uops[i + 1].handler == run_semantic) {
+      continue;
+    }
+    if (const Handler joined = select_fused(out.insns[i].insn, branch.condition)) {
+      uop.handler = joined;
+    }
+  }
+}
+
+}  // namespace
+
+namespace fast {
+
+bool fill_operands(const Insn& insn, std::uint16_t offset, Uop& uop) {
+  constexpr std::uint8_t kHighByteRegisters = 16;
+  const auto place = [](const Operand& operand) {
+    if (operand.kind == OperandKind::kXmm) return static_cast<std::uint8_t>(operand.reg * 16);
+    const bool high = operand.size == 1 && operand.reg >= kHighByteRegisters;
+    return static_cast<std::uint8_t>(high ? (operand.reg - kHighByteRegisters) * 8 + 1
+                                          : operand.reg * 8);
+  };
+  uop.dst = place(insn.operand[0]);
+  uop.src = place(insn.operand[1]);
+  uop.imm = insn.imm;
+  const bool has_memory = is_memory(insn.operand[0]) || is_memory(insn.operand[1]);
+  if (!has_memory) return true;
+  std::int64_t disp = insn.displacement;
+  if (insn.base == kRipRegister) disp += offset + insn.length;
+  uop.disp = static_cast<std::int32_t>(disp);
+  uop.base = static_cast<std::uint8_t>(insn.base * 8);
+  uop.index = static_cast<std::uint8_t>(insn.index * 8);
+  uop.scale = insn.scale;
+  uop.segment =
+      static_cast<std::uint8_t>(static_cast<std::size_t>(insn.segment) * sizeof(SegmentRegister));
+  return insn.address_size == 8 && uop.disp == disp;
+}
+
+}  // namespace fast
+
+bool translate(std::span<const std::uint8_t, 4096> page, std::uint16_t offset,
+               TranslatedBlock& out) {
+  const std::size_t end = decode_block(page, offset, out);
+  if (out.count == 0) return false;
+  choose_handlers(out);
+  join_branches(out);
+  Uop& exit = out.uops[out.count] = {};
+  exit.handler = exit_handler(static_cast<std::int32_t>(end));
+  exit.target = nullptr;
+  exit.disp = static_cast<std::int32_t>(end);
+  exit.place = exit.executed = static_cast<std::uint8_t>(out.count);
+  return true;
+}
+
+}  // namespace sm::soft

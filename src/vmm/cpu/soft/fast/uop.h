@@ -1,0 +1,84 @@
+// Uop: one instruction in the form that the block engine executes: a handler and everything it
+// needs, in half a cache line. Handlers go from one to the next by a sibling call, so that a block
+// is a chain of jumps without a loop around it:
+//
+//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit | DecodedInsn 0 | 1 | ...
+//
+// There is one uop for each instruction, so that a slow case finds the instruction by its uop's
+// place; two that are executed as one (a comparison and a branch) have the first one's handler do
+// both, and the second's uop is there for the case that the first's is slow.
+// Thread: that of the vCPU whose code cache it is in.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "vmm/cpu/soft/cpu.h"
+#include "vmm/cpu/soft/decoded_insn.h"
+
+namespace sm::soft {
+
+struct Uop;
+// What is to be done next: null ends run_blocks(). With SM_SOFT_CHAINED only that ever comes back.
+using Handler = const Uop* (*)(Cpu& cpu, const Uop* uop);
+
+struct Uop {
+  Handler handler = nullptr;
+  union {
+    std::int64_t imm = 0;
+    const Uop* target;  // of a branch; null: not known yet, or on another page
+  };
+  std::int32_t disp = 0;  // of the memory operand; of a branch: its target, from the page's start
+  // Operands as byte offsets: into Cpu::gpr (of ah .. bh the second byte) or FxState::xmm,
+  // `segment` into Cpu::segment.
+  std::uint8_t dst = 0;
+  std::uint8_t src = 0;
+  std::uint8_t base = 0;
+  std::uint8_t index = 0;
+  std::uint8_t scale = 0;
+  std::uint8_t segment = 0;
+  std::uint16_t offset = 0;   // the instruction's, in the page
+  std::uint8_t place = 0;     // in the block
+  std::uint8_t executed = 0;  // of a branch: the instructions of the block up to here
+  std::uint16_t next = 0;     // where the next instruction is, from the page's start
+};
+static_assert(sizeof(Uop) == 32);
+
+// As long as a uop, so that two uops share a cache line.
+struct alignas(32) BlockHead {
+  BlockHead* next_in_bucket = nullptr;
+  const DecodedInsn* insns = nullptr;
+  std::uint16_t offset = 0;  // in the page
+  std::uint8_t insn_count = 0;
+
+  const Uop* uops() const { return reinterpret_cast<const Uop*>(this + 1); }
+};
+static_assert(sizeof(BlockHead) == sizeof(Uop));
+
+inline const DecodedInsn& insn_of(const Uop* uop) {
+  const auto* head = reinterpret_cast<const BlockHead*>(uop - uop->place) - 1;
+  return head->insns[uop->place];
+}
+
+// g++ makes a sibling call of `return f(x)` when it optimises and nothing in the caller's frame is
+// alive; everywhere else a loop calls one handler after the other.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(SM_SOFT_LOOP)
+#define SM_SOFT_CHAINED 1
+#else
+#define SM_SOFT_CHAINED 0
+#endif
+
+[[gnu::always_inline]] inline const Uop* go_to(Cpu& cpu, const Uop* uop) {
+#if SM_SOFT_CHAINED
+  return uop->handler(cpu, uop);
+#else
+  (void)cpu;
+  return uop;
+#endif
+}
+[[gnu::always_inline]] inline const Uop* go_on(Cpu& cpu, const Uop* uop) {
+  return go_to(cpu, uop + 1);
+}
+
+}  // namespace sm::soft

@@ -1,0 +1,339 @@
+#include "vmm/cpu/soft/interpreter.h"
+
+#include <span>
+#include <utility>
+
+#include "vmm/cpu/soft/apic/platform.h"
+#include "vmm/cpu/soft/event/debug.h"
+#include "vmm/cpu/soft/event/deliver.h"
+#include "vmm/cpu/soft/fast/run.h"
+#include "vmm/cpu/soft/reset.h"
+#include "vmm/cpu/soft/trace.h"
+
+namespace sm::soft {
+
+namespace {
+
+constexpr std::uint8_t kMovSsShadow = 2;
+#if defined(SM_SOFT_TRACE) || defined(SM_SOFT_REFERENCE)
+constexpr bool kUseBlocks = false;
+#else
+constexpr bool kUseBlocks = true;
+#endif
+
+bool has_flag(const Cpu& cpu, std::uint32_t flag) { return (cpu.other_flags & flag) != 0; }
+
+}  // namespace
+
+RunEnd Interpreter::run() {
+  machine_.enter_guest(cpu_);
+  const RunEnd end = cpu_.shutdown ? RunEnd::kShutdown : loop();
+  machine_.leave_guest(cpu_);
+  return end;
+}
+
+bool Interpreter::finish_instruction() {
+  if (!cpu_.io.active()) return true;
+  machine_.enter_guest(cpu_);
+  while (cpu_.io.active() && !cpu_.shutdown) {
+    serve_memory(cpu_.attention.load());
+    if (step_checked() == Stop::kDevice && !answered_inside()) break;
+  }
+  machine_.leave_guest(cpu_);
+  return !cpu_.io.waiting();
+}
+
+RunEnd Interpreter::loop() {
+  for (;;) {
+    const std::uint32_t bits = cpu_.attention.load();
+    serve_memory(bits);
+    // An instruction that devices have begun to answer is brought to its end first.
+    if (!cpu_.io.active()) {
+      if (const auto end = serve(bits)) return *end;
+    }
+    const bool alone = cpu_.io.active() || cpu_.attention.load() != 0;
+    switch (alone ? step_checked() : run_code()) {
+      case Stop::kRequest:
+      case Stop::kFault:
+        break;
+      case Stop::kDevice:
+        if (!answered_inside()) return RunEnd::kDevice;
+        break;
+      case Stop::kShutdown:
+        return RunEnd::kShutdown;
+    }
+  }
+}
+
+// ---- Requests ---------------------------------------------------------------------------------
+
+void Interpreter::serve_memory(std::uint32_t bits) {
+  if ((bits & kAttentionPause) != 0) machine_.give_way(cpu_);
+  if ((bits & kAttentionMemory) != 0) {
+    take(kAttentionMemory);
+    cpu_.mmu->handle_mail();
+  }
+}
+
+// Nothing: go on executing.
+std::optional<RunEnd> Interpreter::serve(std::uint32_t bits) {
+  for (;; bits = cpu_.attention.load()) {
+    serve_memory(bits);
+    if ((bits & kAttentionKick) != 0) {
+      take(kAttentionKick);
+      return RunEnd::kKicked;
+    }
+    if ((bits & kAttentionInit) != 0 || mp_state_ == MpState::kSipiReceived) serve_startup();
+    if (waits_for_startup()) {
+      constexpr std::uint32_t kWake =
+          kAttentionKick | kAttentionInit | kAttentionPause | kAttentionMemory;
+      machine_.sleep(cpu_, kWake, std::nullopt);
+      continue;
+    }
+    if ((bits & kAttentionTimer) != 0) {
+      take(kAttentionTimer);
+      cpu_.apic->poll_timer();
+    }
+    if (!deliver_injected() || !deliver_events()) return RunEnd::kShutdown;
+    if ((bits & kAttentionUnhalt) != 0) take(kAttentionUnhalt);
+    if (!cpu_.halted) return std::nullopt;
+    halt();
+  }
+}
+
+// Spec: SDM vol. 3, 8.4.3. A SIPI only means something to a vCPU that waits for one.
+void Interpreter::serve_startup() {
+  take(kAttentionInit);
+  const StartupEvents events = cpu_.apic->take_startup();
+  if (events.init) {
+    init_cpu(cpu_);
+    cpu_.apic->init_reset();
+    mp_state_ = cpu_.index == 0 ? MpState::kRunnable : MpState::kInitReceived;
+  }
+  if (mp_state_ == MpState::kSipiReceived) {
+    start_cpu_at(cpu_, static_cast<std::uint8_t>(injected_.sipi_vector));
+    mp_state_ = MpState::kRunnable;
+  } else if (events.sipi && waits_for_startup()) {
+    start_cpu_at(cpu_, events.sipi_vector);
+    mp_state_ = MpState::kRunnable;
+  }
+}
+
+// False: shutdown.
+bool Interpreter::deliver_injected() {
+  const EventState events = std::exchange(injected_, {});
+  if (events.exception_injected || events.exception_pending) {
+    const bool is_page_fault = events.exception_vector == vector::kPage;
+    if (events.exception_has_payload && events.exception_vector == vector::kDebug) {
+      cpu_.dr6 |= events.exception_payload & 0xE00F;
+    }
+    cpu_.fault = {.vector = events.exception_vector,
+                  .has_error_code = events.exception_has_error_code,
+                  .error_code = events.exception_error_code,
+                  .address = is_page_fault && events.exception_has_payload
+                                 ? events.exception_payload
+                                 : cpu_.cr2};
+    return deliver_fault(cpu_) != Next::kAborted;
+  }
+  if (events.nmi_injected) return deliver_nmi(cpu_) != Next::kAborted;
+  if (!events.interrupt_injected) return true;
+  return deliver_interrupt(cpu_, events.interrupt_vector) != Next::kAborted;
+}
+
+void Interpreter::save(CpuState& state) const {
+  state.mp_state = mp_state_ == MpState::kRunnable && cpu_.halted ? MpState::kHalted : mp_state_;
+  EventState events = injected_;
+  events.interrupt_shadow = state.events.interrupt_shadow;
+  events.nmi_masked = state.events.nmi_masked;
+  events.nmi_pending = state.events.nmi_pending;
+  state.events = events;
+}
+
+void Interpreter::load(const CpuState& state) {
+  cpu_.halted = state.mp_state == MpState::kHalted;
+  mp_state_ = cpu_.halted ? MpState::kRunnable : state.mp_state;
+  injected_ = state.events;
+}
+
+// False: shutdown.
+bool Interpreter::deliver_events() {
+  if (cpu_.interrupt_shadow != 0) return true;
+  const std::uint32_t bits = cpu_.attention.load();
+  // A second one waits in its bit until IRET.
+  if ((bits & kAttentionNmi) != 0 && !cpu_.nmi_masked) {
+    take(kAttentionNmi);
+    return deliver_nmi(cpu_) != Next::kAborted;
+  }
+  return (bits & kAttentionInterrupt) == 0 || deliver_pending_interrupt();
+}
+
+// While EFLAGS.IF is clear the request is forgotten: setting the flag makes a new one.
+bool Interpreter::deliver_pending_interrupt() {
+  take(kAttentionInterrupt);
+  if (!has_flag(cpu_, eflags::kIf)) return true;
+  const std::optional<std::uint8_t> vector = cpu_.apic->highest_deliverable();
+  if (!vector) return true;
+  cpu_.apic->acknowledge(*vector);
+  if (deliver_interrupt(cpu_, *vector) == Next::kAborted) return false;
+  // A handler with interrupts enabled may be interrupted by the next.
+  if (has_flag(cpu_, eflags::kIf)) cpu_.attention.fetch_or(kAttentionInterrupt);
+  return true;
+}
+
+// One wait. What ended it is looked at by serve().
+void Interpreter::halt() {
+  if (cpu_.platform->take_unhalt()) {
+    cpu_.halted = false;
+    return;
+  }
+  constexpr std::uint32_t kWake = ~static_cast<std::uint32_t>(kAttentionSingle);
+  const std::optional<std::uint64_t> deadline = cpu_.platform->begin_halt();
+  machine_.sleep(cpu_, kWake, deadline);
+  if (cpu_.platform->end_halt()) cpu_.mmu->flush_all();
+}
+
+// ---- Execution --------------------------------------------------------------------------------
+
+// The platform's own ports never leave the engine.
+bool Interpreter::answered_inside() {
+  IoAccess& access = cpu_.io.current();
+  if (!access.is_port) return false;
+  const auto data = std::as_writable_bytes(std::span(access.data).first(access.size));
+  if (!cpu_.platform->port(static_cast<std::uint16_t>(access.address), access.is_write, data)) {
+    return false;
+  }
+  cpu_.io.complete();
+  return true;
+}
+
+void Interpreter::advance(const Insn& insn) {
+  const std::uint64_t next = cpu_.rip + insn.length;
+  switch (cpu_.mode) {
+    case CodeMode::k64:
+      cpu_.rip = next;
+      break;
+    case CodeMode::k32:
+      cpu_.rip = next & 0xFFFF'FFFF;
+      break;
+    case CodeMode::k16:
+      cpu_.rip = next & 0xFFFF;
+      break;
+  }
+}
+
+Interpreter::Stop Interpreter::deliver_fault_now() {
+  trace_fault(cpu_);
+  return deliver_fault(cpu_) == Next::kAborted ? Stop::kShutdown : Stop::kFault;
+}
+
+Interpreter::Stop Interpreter::finish(Next next, const Insn& insn) {
+  switch (next) {
+    case Next::kNext:
+      advance(insn);
+      break;
+    case Next::kJump:
+    case Next::kRepeat:
+      break;
+    case Next::kAborted:
+      return cpu_.io.waiting() ? Stop::kDevice : deliver_fault_now();
+  }
+  return Stop::kRequest;
+}
+
+// 64-bit code by blocks, everything else by single instructions; and all of it where a trace or the
+// reference itself is wanted.
+Interpreter::Stop Interpreter::run_code() {
+  CodeCache& code = *cpu_.code;
+  while (cpu_.attention.load(std::memory_order_relaxed) == 0) {
+    if (kUseBlocks && cpu_.mode == CodeMode::k64) {
+      if (run_blocks(cpu_) == BlockStop::kRequest) continue;
+      if (cpu_.io.waiting()) return Stop::kDevice;
+      if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;
+      continue;
+    }
+    const DecodedInsn* decoded = code.fetch();
+    if (decoded == nullptr) [[unlikely]] {
+      if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;
+      continue;
+    }
+    trace_insn(cpu_, decoded->insn);
+    const std::uint8_t length = decoded->insn.length;
+    const Next next = decoded->function(cpu_, decoded->insn);
+    if (next == Next::kNext && cpu_.mode == CodeMode::k64) [[likely]] {
+      cpu_.rip += length;
+    } else if (next != Next::kJump) {
+      const Stop stop = finish(next, decoded->insn);
+      if (stop == Stop::kDevice || stop == Stop::kShutdown) return stop;
+    }
+    if (cpu_.halted) [[unlikely]] {
+      cpu_.attention.fetch_or(kAttentionInterrupt);
+    }
+  }
+  return Stop::kRequest;
+}
+
+Interpreter::Stop Interpreter::step() {
+  cpu_.io.rewind();
+  const DecodedInsn* decoded = cpu_.code->fetch();
+  if (decoded == nullptr) {
+    cpu_.io.clear();
+    return deliver_fault_now();
+  }
+  trace_insn(cpu_, decoded->insn);
+  const Stop stop = finish(decoded->function(cpu_, decoded->insn), decoded->insn);
+  if (stop != Stop::kDevice) cpu_.io.clear();
+  return stop;
+}
+
+// One instruction with its interrupt shadow, its breakpoints and its single-step trap.
+// Spec: SDM vol. 3, 6.8.3 and 17.3.1.
+Interpreter::Stop Interpreter::step_checked() {
+  const bool armed = breakpoints_armed(cpu_);
+  cpu_.mmu->watch(armed);
+  if (armed && !cpu_.io.active()) {
+    port_hits_ = 0;
+    const std::uint32_t hit = cpu_.interrupt_shadow == kMovSsShadow
+                                  ? 0
+                                  : instruction_breakpoints(cpu_, cpu_.code->instruction_address());
+    if (hit != 0)
+      return deliver_debug(cpu_, hit) == Next::kAborted ? Stop::kShutdown : Stop::kFault;
+  }
+  const std::uint32_t flags = cpu_.other_flags;
+  const std::uint8_t shadow = std::exchange(cpu_.interrupt_shadow, std::uint8_t{0});
+  const Stop stop = step();
+  if (stop == Stop::kDevice) {
+    cpu_.interrupt_shadow = shadow;
+    const IoAccess& access = cpu_.io.current();
+    if (armed && access.is_port) {
+      port_hits_ |= port_breakpoints(cpu_, static_cast<std::uint16_t>(access.address), access.size);
+    }
+    return stop;
+  }
+  if (stop == Stop::kRequest && trap(flags, armed) == Stop::kShutdown) return Stop::kShutdown;
+  if (cpu_.halted) cpu_.attention.fetch_or(kAttentionInterrupt);
+  settle_single();
+  return stop;
+}
+
+// What follows a finished instruction that began with `flags`. After MOV SS it waits for the next.
+Interpreter::Stop Interpreter::trap(std::uint32_t flags, bool armed) {
+  if ((flags & eflags::kRf) != 0) cpu_.other_flags &= ~eflags::kRf;
+  std::uint32_t bits = armed ? cpu_.mmu->take_hits() | port_hits_ : 0;
+  if ((flags & eflags::kTf) != 0 && has_flag(cpu_, eflags::kTf)) bits |= kDebugSingleStep;
+  if (bits == 0 || cpu_.interrupt_shadow == kMovSsShadow) return Stop::kRequest;
+  return deliver_debug(cpu_, bits) == Next::kAborted ? Stop::kShutdown : Stop::kRequest;
+}
+
+// Whether the next instruction has to run alone, too.
+void Interpreter::settle_single() {
+  cpu_.mmu->watch(breakpoints_armed(cpu_));
+  const bool alone = cpu_.interrupt_shadow != 0 || has_flag(cpu_, eflags::kTf | eflags::kRf) ||
+                     breakpoints_armed(cpu_);
+  if (alone) {
+    cpu_.attention.fetch_or(kAttentionSingle);
+  } else {
+    take(kAttentionSingle);
+  }
+}
+
+}  // namespace sm::soft

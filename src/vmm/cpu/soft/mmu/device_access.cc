@@ -1,0 +1,23 @@
+#include "vmm/cpu/soft/mmu/device_access.h"
+
+#include <cstring>
+#include <span>
+
+#include "vmm/cpu/soft/apic/platform.h"
+
+namespace sm::soft {
+
+bool device_access(Cpu& cpu, std::uint64_t physical, std::byte* data, std::uint32_t size,
+                   bool is_write) {
+  if (cpu.platform != nullptr && cpu.platform->mmio(physical, is_write, std::span(data, size))) {
+    return true;
+  }
+  IoAccess access{
+      .is_write = is_write, .size = static_cast<std::uint8_t>(size), .address = physical};
+  if (is_write) std::memcpy(access.data.data(), data, size);
+  if (!cpu.io.access(access)) return false;
+  if (!is_write) std::memcpy(data, access.data.data(), size);
+  return true;
+}
+
+}  // namespace sm::soft

@@ -1,0 +1,213 @@
+// TlbBank: the translations of one privilege and address space: reads, writes and instruction
+// fetches, each direct-mapped. Flushing costs what was filled since the last flush.
+// Thread: the vCPU's own.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "vmm/cpu/soft/cpu.h"
+#include "vmm/cpu/soft/mmu/physical_memory.h"
+
+namespace sm::soft {
+
+struct CodePage;
+
+// Where decoded code of a virtual page is. `tag`: page address and, in the low bits, CodeMode.
+struct FetchEntry {
+  std::uint64_t tag;
+  CodePage* page;
+};
+inline constexpr std::size_t kFetchEntries = 256;
+
+// Jump caches: all addresses of one page share a group of slots, so that dropping a page looks at
+// those alone. Addresses less than 256 bytes apart, as those of a function, have slots of their
+// own.
+inline constexpr std::size_t kJumpsPerPage = 256;
+inline constexpr std::size_t kJumpEntries = 64 * kJumpsPerPage;
+inline std::size_t jump_slot(std::uint64_t linear) {
+  const std::uint64_t group = (linear / kPageSize) * kJumpsPerPage % kJumpEntries;
+  return group | (linear ^ linear >> 8) % kJumpsPerPage;
+}
+
+// A set of slot numbers.
+template <std::size_t N>
+class SlotSet {
+ public:
+  void add(std::size_t slot) { words_[slot / 64] |= 1ull << slot % 64; }
+  template <class Work>
+  void take_each(Work&& work) {
+    for (std::size_t i = 0; i < words_.size(); ++i) take_word(i, work);
+  }
+  bool has(std::size_t slot) const { return (words_[slot / 64] >> slot % 64 & 1) != 0; }
+  // Calls work for the members in [first, first + count), multiples of 64, and takes them out.
+  template <class Work>
+  void take_range(std::size_t first, std::size_t count, Work&& work) {
+    for (std::size_t i = first / 64; i < (first + count) / 64; ++i) take_word(i, work);
+  }
+  template <class Work>
+  void for_each(Work&& work) const {
+    for (std::size_t i = 0; i < words_.size(); ++i) {
+      for (std::uint64_t word = words_[i]; word != 0; word &= word - 1) {
+        work(i * 64 + static_cast<std::size_t>(std::countr_zero(word)));
+      }
+    }
+  }
+  bool empty() const {
+    for (const std::uint64_t word : words_) {
+      if (word != 0) return false;
+    }
+    return true;
+  }
+
+ private:
+  template <class Work>
+  void take_word(std::size_t i, Work& work) {
+    for (std::uint64_t word = words_[i]; word != 0; word &= word - 1) {
+      work(i * 64 + static_cast<std::size_t>(std::countr_zero(word)));
+    }
+    words_[i] = 0;
+  }
+  std::array<std::uint64_t, N / 64> words_{};
+};
+
+class TlbBank {
+ public:
+  TlbBank() {
+    for (std::size_t i = 0; i < kTlbEntries; ++i) clear_slot(i);
+    for (std::size_t i = 0; i < kFetchEntries; ++i) clear_fetch(i);
+    clear_jump(0);
+  }
+
+  const TlbEntry* reads() const { return read_.data(); }
+  const TlbEntry* writes() const { return write_.data(); }
+  const JumpEntry* jumps() const { return jump_.get(); }
+  const FetchEntry& fetch(std::uint64_t linear) const {
+    return fetch_[(linear / kPageSize) % kFetchEntries];
+  }
+
+  // `linear` and `host` are those of the page. `is_local`: goes with the address space;
+  // `page_shift`: of the page that this is a 4 KiB slice of.
+  void insert(std::uint64_t linear, std::byte* host, bool is_write, bool is_local,
+              std::uint32_t page_shift) {
+    const std::size_t slot = slot_of(linear);
+    if (read_[slot].tag != linear) clear_slot(slot);
+    read_[slot] = {linear, host};
+    if (is_write) write_[slot] = {linear, host};
+    filled_.add(slot);
+    if (is_local) local_.add(slot);
+    note_shift(linear, page_shift);
+  }
+  void insert_fetch(std::uint64_t linear, CodeMode mode, CodePage* page, bool is_local,
+                    std::uint32_t page_shift) {
+    const std::size_t slot = (linear / kPageSize) % kFetchEntries;
+    fetch_[slot] = {linear | static_cast<std::uint64_t>(mode), page};
+    fetch_filled_.add(slot);
+    if (is_local) fetch_local_.add(slot);
+    note_shift(linear, page_shift);
+  }
+
+  // The page of `linear` has a fetch entry.
+  void insert_jump(std::uint64_t linear, const Uop* block) {
+    const std::size_t slot = jump_slot(linear);
+    jump_[slot] = {linear, block};
+    jump_filled_.add(slot);
+    if (fetch_local_.has((linear / kPageSize) % kFetchEntries)) jump_local_.add(slot);
+  }
+
+  void flush() {
+    filled_.take_each([this](std::size_t slot) { clear_slot(slot); });
+    local_ = {};
+    flush_fetch();
+    largest_shift_.fill(kSmallShift);
+  }
+  void flush_local() {
+    local_.take_each([this](std::size_t slot) { clear_slot(slot); });
+    fetch_local_.take_each([this](std::size_t slot) { clear_fetch(slot); });
+    jump_local_.take_each([this](std::size_t slot) { clear_jump(slot); });
+  }
+  void flush_fetch() {
+    fetch_filled_.take_each([this](std::size_t slot) { clear_fetch(slot); });
+    fetch_local_ = {};
+    flush_jumps();
+  }
+  // What leads to decoded code that is about to go.
+  template <class Owns>
+  void drop_code(const CodePage* page, Owns&& owns) {
+    fetch_filled_.for_each([&](std::size_t slot) {
+      if (fetch_[slot].page == page) clear_fetch(slot);
+    });
+    jump_filled_.for_each([&](std::size_t slot) {
+      if (owns(jump_[slot].block)) clear_jump(slot);
+    });
+  }
+  // All slices of the page that holds `linear`, however large it is.
+  void flush_page(std::uint64_t linear) {
+    clear_slot(slot_of(linear));
+    clear_fetch((linear / kPageSize) % kFetchEntries);
+    const std::uint32_t shift = largest_shift_[half_of(linear)];
+    if (shift == kSmallShift) {
+      constexpr std::size_t kGroups = kJumpEntries / kJumpsPerPage;
+      jump_filled_.take_range(linear / kPageSize % kGroups * kJumpsPerPage, kJumpsPerPage,
+                              [this](std::size_t slot) { clear_jump(slot); });
+      return;
+    }
+    const std::uint64_t mask = ~0ull << shift;
+    filled_.for_each([&](std::size_t slot) {
+      if (((read_[slot].tag ^ linear) & mask) == 0) clear_slot(slot);
+    });
+    fetch_filled_.for_each([&](std::size_t slot) {
+      if (((fetch_[slot].tag ^ linear) & mask) == 0) clear_fetch(slot);
+    });
+    jump_filled_.for_each([&](std::size_t slot) {
+      if (((jump_[slot].address ^ linear) & mask) == 0) clear_jump(slot);
+    });
+  }
+  // Write translations to one page of RAM.
+  void drop_writes(const std::byte* host) {
+    filled_.for_each([&](std::size_t slot) {
+      if (write_[slot].host == host) write_[slot] = {empty_tag(slot), nullptr};
+    });
+  }
+
+ private:
+  static constexpr std::uint32_t kSmallShift = 12;
+  static std::size_t half_of(std::uint64_t linear) { return linear >> 63; }
+  void note_shift(std::uint64_t linear, std::uint32_t page_shift) {
+    std::uint32_t& largest = largest_shift_[half_of(linear)];
+    largest = largest < page_shift ? page_shift : largest;
+  }
+  static std::size_t slot_of(std::uint64_t linear) { return (linear / kPageSize) % kTlbEntries; }
+  // The address of a page that belongs into another slot, so that no address hits.
+  static std::uint64_t empty_tag(std::size_t slot) { return (slot ^ 1) * kPageSize; }
+  void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
+  void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
+  // The address is one that belongs into another slot; of all slots but one that is 0, as fresh
+  // memory has it.
+  void clear_jump(std::size_t slot) { jump_[slot] = {slot == 0 ? 1u : 0u, nullptr}; }
+  void flush_jumps() {
+    jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
+    jump_local_ = {};
+  }
+
+  std::array<TlbEntry, kTlbEntries> read_, write_;
+  std::array<FetchEntry, kFetchEntries> fetch_;
+  SlotSet<kTlbEntries> filled_, local_;
+  // Large and mostly unused: from calloc(), so that it costs memory only where it is used.
+  struct Free {
+    void operator()(JumpEntry* entries) const { std::free(entries); }
+  };
+  std::unique_ptr<JumpEntry[], Free> jump_{
+      static_cast<JumpEntry*>(std::calloc(kJumpEntries, sizeof(JumpEntry)))};
+  SlotSet<kFetchEntries> fetch_filled_, fetch_local_;
+  SlotSet<kJumpEntries> jump_filled_, jump_local_;
+  // Of the translations in each half of the address space: kernels use large pages for themselves,
+  // and dropping a program's page should not have to look at those.
+  std::array<std::uint32_t, 2> largest_shift_{kSmallShift, kSmallShift};
+};
+
+}  // namespace sm::soft

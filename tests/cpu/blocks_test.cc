@@ -1,0 +1,223 @@
+// Blocks where they could come apart: code that changes under them, faults in their middle, limits,
+// translations that change.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "tests/cpu/flat_machine.h"
+#include "vmm/cpu/soft/fast/run.h"
+#include "vmm/cpu/soft/semantic.h"
+
+namespace sm::cpu_test {
+namespace {
+
+using soft::Cpu;
+using Bytes = std::vector<std::uint8_t>;
+
+constexpr std::uint64_t kMemory = 8ull << 20;
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kCode = 0x400000, kOtherCode = 0x401000, kData = 0x500000;
+constexpr std::uint64_t kAlias = 0x600000;                       // of kCode
+constexpr std::uint64_t kCodeAt = 0x100000, kDataAt = 0x200000;  // physical
+constexpr std::uint64_t kAll = kPresent | kWritable | kUser;
+const Bytes kUd2{0x0F, 0x0B};
+
+class BlocksTest : public testing::Test {
+ protected:
+  BlocksTest() {
+    machine_.map(kCode, kCodeAt, kAll);
+    machine_.map(kOtherCode, kCodeAt + kPage, kAll);
+    machine_.map(kAlias, kCodeAt, kAll);
+    machine_.map(kData, kDataAt, kAll);
+    cpu().gpr[soft::kRsp] = kData + 0x800;
+    cpu().gpr[soft::kRbx] = kData;
+  }
+  Cpu& cpu() { return machine_.cpu(); }
+  // Bytes at an offset from kCode.
+  void place(std::uint64_t offset, const Bytes& bytes) { machine_.write(kCodeAt + offset, bytes); }
+  Ran run_at(std::uint64_t rip, std::int64_t budget = 1000) {
+    cpu().rip = rip;
+    return machine_.run(Way::kBlocks, budget);
+  }
+  std::uint64_t reg(soft::Gpr which) { return cpu().gpr[which]; }
+
+  FlatMachine machine_{kMemory};
+};
+
+// mov ecx, 1000; inc eax; dec ecx; jnz -6; ud2
+const Bytes kLoop{0xB9, 0xE8, 0x03, 0, 0, 0xFF, 0xC0, 0xFF, 0xC9, 0x75, 0xFA, 0x0F, 0x0B};
+
+TEST_F(BlocksTest, a_loop_is_linked_and_counted) {
+  place(0, kLoop);
+  cpu().gpr[soft::kRax] = 0;
+  const Ran ran = run_at(kCode, 1'000'000);
+  EXPECT_TRUE(ran.aborted);
+  EXPECT_EQ(cpu().rip, kCode + 11);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kUndefined);
+  EXPECT_EQ(ran.instructions, 1 + 3 * 1000);
+  EXPECT_EQ(reg(soft::kRax), 1000u);
+  EXPECT_LE(cpu().blocks.lookups, 4u);
+}
+
+TEST_F(BlocksTest, the_budget_ends_a_loop_at_the_end_of_a_block) {
+  place(0, {0xEB, 0xFE});  // jmp to itself
+  EXPECT_EQ(run_at(kCode, 12345).instructions, 12345);
+  EXPECT_EQ(cpu().rip, kCode);
+}
+
+TEST_F(BlocksTest, a_request_of_another_thread_ends_a_loop) {
+  place(0, {0xEB, 0xFE});
+  cpu().rip = kCode;
+  std::thread other([this] { cpu().attention.fetch_or(soft::kAttentionKick); });
+  const auto stop = soft::run_blocks(cpu());
+  other.join();
+  EXPECT_EQ(stop, soft::BlockStop::kRequest);
+  EXPECT_EQ(cpu().rip, kCode);
+}
+
+// mov byte [place of the next immediate], 2; mov eax, 1; ud2
+void expect_new_immediate(FlatMachine& machine, std::uint64_t operand) {
+  Bytes bytes{0xC6, 0x04, 0x25, 0, 0, 0, 0, 2, 0xB8, 1, 0, 0, 0, 0x0F, 0x0B};
+  std::memcpy(&bytes[3], &operand, 4);
+  machine.write(kCodeAt, bytes);
+  for (int i = 0; i < 3; ++i) {
+    machine.cpu().rip = kCode;
+    EXPECT_TRUE(machine.run(Way::kBlocks, 100).aborted);
+    EXPECT_EQ(machine.cpu().gpr[soft::kRax], 2u);
+    EXPECT_EQ(machine.cpu().rip, kCode + 13);
+  }
+}
+
+TEST_F(BlocksTest, a_block_that_changes_itself_executes_what_it_wrote) {
+  expect_new_immediate(machine_, kCode + 9);
+}
+
+TEST_F(BlocksTest, a_block_that_changes_itself_by_another_address_does_too) {
+  // The translation is there before the page holds code.
+  std::uint64_t value = 0;
+  ASSERT_TRUE(soft::store_linear(cpu(), kAlias + 0x100, &value, 8));
+  expect_new_immediate(machine_, kAlias + 9);
+}
+
+TEST_F(BlocksTest, code_that_a_device_writes_is_executed) {
+  for (std::uint8_t value = 1; value < 5; ++value) {
+    place(0, {0xB8, value, 0, 0, 0, 0x0F, 0x0B});
+    run_at(kCode);
+    EXPECT_EQ(reg(soft::kRax), value);
+  }
+}
+
+TEST_F(BlocksTest, an_instruction_on_two_pages_follows_changes_of_both) {
+  place(kPage - 6, {0x90, 0x90, 0x90, 0xB8, 1, 2});  // mov eax, imm32 begins at kPage - 3
+  place(kPage, {3, 4, 0x0F, 0x0B});
+  const std::uint64_t start = kOtherCode - 6;
+  EXPECT_EQ(run_at(start).instructions, 4);
+  EXPECT_EQ(reg(soft::kRax), 0x04030201u);
+  place(kPage, {7, 8});
+  run_at(start);
+  EXPECT_EQ(reg(soft::kRax), 0x08070201u);
+  place(kPage - 2, {9});
+  run_at(start);
+  EXPECT_EQ(reg(soft::kRax), 0x08070209u);
+}
+
+TEST_F(BlocksTest, a_fault_in_the_middle_shows_flags_that_are_overwritten_later) {
+  // add eax, ecx; mov [rdx], ecx; xor esi, esi; ud2
+  place(0, {0x01, 0xC8, 0x89, 0x0A, 0x31, 0xF6, 0x0F, 0x0B});
+  cpu().gpr[soft::kRax] = 0x7FFFFFFF;
+  cpu().gpr[soft::kRcx] = 1;
+  cpu().gpr[soft::kRdx] = 0x700000;  // not mapped
+  cpu().set_rflags(2);
+  const Ran ran = run_at(kCode);
+  EXPECT_TRUE(ran.aborted);
+  EXPECT_EQ(ran.instructions, 1);
+  EXPECT_EQ(cpu().rip, kCode + 2);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kPage);
+  EXPECT_EQ(cpu().fault.address, 0x700000u);
+  using namespace soft::eflags;
+  EXPECT_EQ(cpu().rflags(), kOf | kSf | kAf | kPf | 2u);
+}
+
+TEST_F(BlocksTest, sse_needs_permission_each_time) {
+  place(0, {0x0F, 0x28, 0xC1, 0x0F, 0x0B});  // movaps xmm0, xmm1; ud2
+  run_at(kCode);
+  EXPECT_EQ(cpu().rip, kCode + 3);
+  cpu().cr0 |= 8;  // TS
+  run_at(kCode);
+  EXPECT_EQ(cpu().rip, kCode);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kNoMath);
+}
+
+TEST_F(BlocksTest, another_page_at_the_address_is_executed_after_invlpg) {
+  place(0, {0xB8, 1, 0, 0, 0, 0xE9, 0xF6, 0x0F, 0, 0});  // mov eax, 1; jmp kOtherCode
+  place(kPage, {0x83, 0xC0, 1, 0x0F, 0x0B});             // add eax, 1; ud2
+  place(2 * kPage, {0x83, 0xC0, 2, 0x0F, 0x0B});         // add eax, 2; ud2
+  run_at(kCode);
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 2u);
+  machine_.map(kOtherCode, kCodeAt + 2 * kPage, kAll);
+  machine_.mmu().invalidate_page(kOtherCode);
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 3u);
+  machine_.map(kOtherCode, kCodeAt + kPage, kAll);
+  machine_.mmu().flush_all();
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 2u);
+}
+
+TEST_F(BlocksTest, calls_and_returns_find_their_blocks) {
+  // call +5; inc eax; ud2; (at 9) inc ecx; ret
+  place(0, {0xE8, 4, 0, 0, 0, 0xFF, 0xC0, 0x0F, 0x0B, 0xFF, 0xC1, 0xC3});
+  cpu().gpr[soft::kRax] = cpu().gpr[soft::kRcx] = 0;
+  for (int i = 0; i < 5; ++i) run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 5u);
+  EXPECT_EQ(reg(soft::kRcx), 5u);
+  EXPECT_EQ(reg(soft::kRsp), kData + 0x800);
+  EXPECT_LE(cpu().blocks.lookups, 4u);
+}
+
+TEST_F(BlocksTest, a_return_to_an_address_that_cannot_be_is_the_fault_of_the_return) {
+  place(0, {0xC3});
+  const std::uint64_t target = 1ull << 63;
+  std::memcpy(machine_.ram(kDataAt + 0x800), &target, sizeof(target));
+  EXPECT_TRUE(run_at(kCode).aborted);
+  EXPECT_EQ(cpu().rip, kCode);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kProtection);
+  EXPECT_EQ(reg(soft::kRsp), kData + 0x800);
+}
+
+TEST_F(BlocksTest, an_instruction_follows_sti) {
+  place(0, {0xFB, 0xFF, 0xC0, 0xFF, 0xC0, 0xEB, 0xFE});  // sti; inc eax; inc eax; jmp to itself
+  cpu().other_flags = soft::eflags::kIopl;
+  cpu().gpr[soft::kRax] = 0;
+  cpu().rip = kCode;
+  EXPECT_EQ(soft::run_blocks(cpu()), soft::BlockStop::kRequest);
+  EXPECT_NE(cpu().attention.load() & soft::kAttentionInterrupt, 0u);
+  // The request is looked at where a block is left; not before the next instruction at any rate.
+  EXPECT_GE(reg(soft::kRax), 1u);
+  // As the last of a page it has no next instruction in its block, and begins a shadow.
+  place(kPage - 1, {0xFB});
+  cpu().attention = 0;
+  cpu().other_flags = soft::eflags::kIopl;
+  cpu().rip = kOtherCode - 1;
+  EXPECT_EQ(soft::run_blocks(cpu()), soft::BlockStop::kRequest);
+  EXPECT_EQ(cpu().rip, kOtherCode);
+  EXPECT_EQ(cpu().interrupt_shadow, 1);
+}
+
+TEST_F(BlocksTest, code_without_end_does_not_fill_memory) {
+  // Each round is new code: a device changes a byte of the page, and all of its blocks go.
+  place(0, kLoop);
+  for (int i = 0; i < 2000; ++i) {
+    place(kPage - 1, {static_cast<std::uint8_t>(i)});
+    EXPECT_TRUE(run_at(kCode, 1'000'000).aborted);
+  }
+  EXPECT_GE(cpu().blocks.blocks_made, 2000u);
+  EXPECT_GE(machine_.drops(), 1999u);
+}
+
+}  // namespace
+}  // namespace sm::cpu_test
