@@ -137,6 +137,25 @@ const DecodedInsn* CodeCache::decode_uncached(std::uint64_t linear) {
   }
 }
 
+const DecodedInsn* CodeCache::fetch_crossing(std::uint64_t linear) {
+  if ((linear & kPageMask) + kMaxInsnLength <= kPageSize) return decode_uncached(linear);
+  const std::uint64_t next_page = (linear | kPageMask) + 1;
+  // Finding the second may drop the first.
+  bool fault = false;
+  const CodePage* second = find_page(next_page, fault);
+  const std::uint64_t drops = drops_;
+  const CodePage* first = find_page(linear, fault);
+  if (first == nullptr || second == nullptr || drops != drops_) return decode_uncached(linear);
+  Crossing& entry = (*crossings_)[linear / kPageSize % kCrossings];
+  if (entry.linear != linear || entry.drops != drops || entry.first != first ||
+      entry.second != second) {
+    const DecodedInsn* decoded = decode_uncached(linear);
+    if (decoded == nullptr) return nullptr;
+    entry = {linear, drops, first, second, *decoded};
+  }
+  return &entry.decoded;
+}
+
 void CodeCache::drop(const PageList& list) {
   if (list.all()) return drop_all();
   ++drops_;

@@ -15,6 +15,7 @@
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/decoded_insn.h"
 #include "vmm/cpu/soft/fast/block.h"
+#include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/insn.h"
 #include "vmm/cpu/soft/mmu/mailbox.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
@@ -40,7 +41,13 @@ struct CodePage {
 
 class CodeCache {
  public:
-  CodeCache(Cpu& cpu, Machine& machine) : cpu_(cpu), machine_(machine) { cpu_.code = this; }
+  CodeCache(Cpu& cpu, Machine& machine)
+      : cpu_(cpu),
+        machine_(machine),
+        crossings_(std::make_unique<std::array<Crossing, kCrossings>>()),
+        translated_(std::make_unique<TranslatedBlock>()) {
+    cpu_.code = this;
+  }
 
   // The instruction at Cpu::rip, valid until drop() or the next call. Null: Cpu::fault is set.
   const DecodedInsn* fetch() {
@@ -64,8 +71,14 @@ class CodeCache {
   // Where the code of `linear` is kept, with a fetch translation that leads to it. Null: it cannot
   // be or, with `fault`, not even be fetched. Between two instructions, since it may drop anything.
   CodePage* find_page(std::uint64_t linear, bool& fault);
-  // The instruction at `linear` without keeping it, as fetch().
-  const DecodedInsn* decode_uncached(std::uint64_t linear);
+  // The instruction at `linear`, which leaves its page or cannot be kept, as fetch().
+  const DecodedInsn* fetch_crossing(std::uint64_t linear);
+  // Whether that has kept an instruction there, which may have changed since.
+  bool is_crossing(std::uint64_t linear) const {
+    return (*crossings_)[linear / kPageSize % kCrossings].linear == linear;
+  }
+  // Where blocks are put together.
+  TranslatedBlock& translated() { return *translated_; }
   void add_insns(std::size_t count) { insn_count_ += count; }
   bool full() const { return insn_count_ >= kMaxInsns; }
   // Counts how often something was dropped: then no pointer to a page or block is valid any more.
@@ -84,6 +97,18 @@ class CodeCache {
   };
 
   const DecodedInsn* fetch_slow(std::uint64_t linear);
+  // An instruction on two pages. It is as it was while both addresses lead to the same pages and
+  // nothing was dropped.
+  struct Crossing {
+    std::uint64_t linear = 0;
+    std::uint64_t drops = ~0ull;
+    const CodePage* first = nullptr;
+    const CodePage* second = nullptr;
+    DecodedInsn decoded;
+  };
+  static constexpr std::size_t kCrossings = 64;
+
+  const DecodedInsn* decode_uncached(std::uint64_t linear);
   const DecodedInsn* decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear);
   CodePage* page_for(const Mmu::FetchPage& where);
   bool check_limit(std::uint32_t length);
@@ -95,6 +120,8 @@ class CodeCache {
   std::size_t insn_count_ = 0;
   std::uint64_t drops_ = 0;
   DecodedInsn single_;  // of an instruction that is not kept
+  std::unique_ptr<std::array<Crossing, kCrossings>> crossings_;
+  std::unique_ptr<TranslatedBlock> translated_;
 };
 
 }  // namespace sm::soft

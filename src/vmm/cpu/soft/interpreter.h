@@ -5,8 +5,8 @@
 //           ^                                |
 //           '--------------------------------'   until a device, a kick or a triple fault
 //
-// run_code() is the only part that is hot, and what another way to execute code replaces: it runs
-// until a request is there or something stops it.
+// run_code() is the only part that is hot: it runs until a request is there or something stops it,
+// 64-bit code by blocks (fast/) and the rest by single instructions.
 // Thread: the vCPU's own.
 #pragma once
 

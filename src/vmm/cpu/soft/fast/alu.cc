@@ -243,7 +243,7 @@ Handler select_multiply_sized(const Choice& choice) {
 }
 
 Handler select_multiply(const Choice& choice) {
-  if (choice.insn.operand_count == 1) return nullptr;
+  if (choice.insn.operand_count == 1) return select_wide_imul(choice);
   switch (choice.insn.operand[0].size) {
     case 4:
       return select_multiply_sized<std::uint32_t>(choice);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "vmm/cpu/soft/code_cache.h"
+#include "vmm/cpu/soft/decode/decoder.h"
 #include "vmm/cpu/soft/fast/jump.h"
 #include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
@@ -21,6 +22,22 @@ void execute(Cpu& cpu, const Uop* uop) {
 #endif
 }
 
+// What instructions are near enough to the end of their page to leave it.
+constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
+
+// The block at `offset` of a page, made if there is none. Null: the instruction cannot be kept.
+const Uop* block_at(Cpu& cpu, CodePage& page, std::uint64_t offset) {
+  if (const Uop* block = page.blocks.find(offset)) return block;
+  const std::span<const std::uint8_t, kPageSize> bytes(
+      reinterpret_cast<const std::uint8_t*>(page.host), kPageSize);
+  TranslatedBlock& made = cpu.code->translated();
+  if (!translate(bytes, static_cast<std::uint16_t>(offset), made)) return nullptr;
+  cpu.code->add_insns(made.count);
+  ++cpu.blocks.blocks_made;
+  cpu.blocks.insns_made += made.count;
+  return page.blocks.add(offset, made.all_uops(), made.all_insns());
+}
+
 // The block at Cpu::rip. Null: the instruction there has to be executed alone or, with `fault`, not
 // at all.
 const Uop* find_block(Cpu& cpu, bool& fault) {
@@ -32,24 +49,15 @@ const Uop* find_block(Cpu& cpu, bool& fault) {
   CodePage* page = cpu.code->find_page(linear, fault);
   if (page == nullptr) return nullptr;
   const std::uint64_t offset = linear & kPageMask;
-  const Uop* block = page->blocks.find(offset);
-  if (block == nullptr) {
-    TranslatedBlock made;
-    const std::span<const std::uint8_t, kPageSize> bytes(
-        reinterpret_cast<const std::uint8_t*>(page->host), kPageSize);
-    if (!translate(bytes, static_cast<std::uint16_t>(offset), made)) return nullptr;
-    block = page->blocks.add(offset, made.all_uops(), made.all_insns());
-    cpu.code->add_insns(made.count);
-    ++cpu.blocks.blocks_made;
-    cpu.blocks.insns_made += made.count;
-  }
-  cpu.mmu->current_bank().insert_jump(linear, block);
+  if (offset >= kLastOffsets && cpu.code->is_crossing(linear)) return nullptr;
+  const Uop* block = block_at(cpu, *page, offset);
+  if (block != nullptr) cpu.mmu->current_bank().insert_jump(linear, block);
   return block;
 }
 
 // The instruction at Cpu::rip, which lies on two pages, in memory that is not RAM, or is none.
 bool execute_alone(Cpu& cpu) {
-  const DecodedInsn* decoded = cpu.code->decode_uncached(cpu.rip);
+  const DecodedInsn* decoded = cpu.code->fetch_crossing(cpu.rip);
   if (decoded == nullptr) return false;
   trace_insn(cpu, decoded->insn);
   switch (decoded->function(cpu, decoded->insn)) {

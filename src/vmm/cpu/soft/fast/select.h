@@ -26,6 +26,7 @@ struct SelectEntry {
 };
 
 std::span<const SelectEntry> alu_selects();
+std::span<const SelectEntry> multiply_selects();
 std::span<const SelectEntry> shift_selects();
 std::span<const SelectEntry> bit_selects();
 std::span<const SelectEntry> atomic_selects();
@@ -35,10 +36,13 @@ std::span<const SelectEntry> stack_selects();
 std::span<const SelectEntry> branch_selects();
 std::span<const SelectEntry> vector_move_selects();
 std::span<const SelectEntry> vector_packed_selects();
+std::span<const SelectEntry> vector_float_selects();
 
 // A handler that does `insn` and the conditional branch behind it, whose uop follows. Null: none.
 Handler select_fused(const Insn& insn, std::uint8_t condition);
 
+// IMUL with one operand.
+Handler select_wide_imul(const Choice& choice);
 // XCHG with memory, which moves the register to Uop::src.
 Handler select_xchg_memory(const Insn& insn, Uop& uop);
 // STI with another instruction behind it in its block.

@@ -13,15 +13,16 @@ using namespace fast;
 constexpr std::size_t kPage = 4096;
 // Of conditional branches a block goes on behind: code behind them is translated once more when
 // something jumps there.
-constexpr std::size_t kMaxConditions = 4;
+constexpr std::size_t kMaxConditions = 2;
 
 using SelectTable = std::array<Select, static_cast<std::size_t>(Op::kCount)>;
 
 SelectTable joined() {
   SelectTable table{};
-  for (const auto group : {alu_selects(), shift_selects(), bit_selects(), atomic_selects(),
-                           flag_selects(), move_selects(), stack_selects(), branch_selects(),
-                           vector_move_selects(), vector_packed_selects()}) {
+  for (const auto group :
+       {alu_selects(), multiply_selects(), shift_selects(), bit_selects(), atomic_selects(),
+        flag_selects(), move_selects(), stack_selects(), branch_selects(), vector_move_selects(),
+        vector_packed_selects(), vector_float_selects()}) {
     for (const SelectEntry& entry : group) {
       table[static_cast<std::size_t>(entry.op)] = entry.select;
     }

@@ -25,8 +25,8 @@ struct FetchEntry {
 inline constexpr std::size_t kFetchEntries = 256;
 
 // Jump caches: all addresses of one page share a group of slots, so that dropping a page looks at
-// those alone. Addresses less than 256 bytes apart, as those of a function, have slots of their
-// own.
+// those alone. In it neither addresses less than 256 bytes apart share a slot nor multiples of 16:
+// the branch targets of a function, the functions.
 inline constexpr std::size_t kJumpsPerPage = 256;
 inline constexpr std::size_t kJumpEntries = 64 * kJumpsPerPage;
 inline std::size_t jump_slot(std::uint64_t linear) {
