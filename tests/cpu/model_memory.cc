@@ -147,6 +147,10 @@ bool check_write(Cpu& cpu, std::uint64_t linear, std::uint32_t size, Privilege) 
   return check_range(cpu, linear, size, true);
 }
 
+std::byte* host_for_run(Cpu& cpu, std::uint64_t linear, std::uint32_t size, bool is_write) {
+  return probe(is_write ? cpu.write_tlb : cpu.read_tlb, linear, size);
+}
+
 std::byte* host_for_atomic(Cpu& cpu, std::uint64_t linear, std::uint32_t size) {
   return check_range(cpu, linear, size, true) ? Model::bytes(linear, size) : nullptr;
 }

@@ -35,6 +35,11 @@ bool store_linear(Cpu& cpu, std::uint64_t linear, const void* in, std::uint32_t 
 bool check_write(Cpu& cpu, std::uint64_t linear, std::uint32_t size,
                  Privilege privilege = Privilege::kCurrent);
 
+// The host's bytes of a piece of RAM inside one page, for string instructions; null when there is
+// something about the access that only load_linear or store_linear deal with: a fault, a device, a
+// write to code, a data breakpoint. May leave any value in Cpu::fault.
+std::byte* host_for_run(Cpu& cpu, std::uint64_t linear, std::uint32_t size, bool is_write);
+
 // The host's bytes of [linear, linear + size) for a locked operation, or null: Cpu::fault is set,
 // or the bytes are not in one page of RAM and the operation runs with the machine stopped (see
 // locked.h).

@@ -59,6 +59,10 @@ void enter_16bit_protected_mode(IntegerCpu& cpu) {
   cpu.rip = 0x1000;
 }
 
+std::byte* host_for_run(Cpu& cpu, std::uint64_t linear, std::uint32_t size, bool is_write) {
+  return probe(is_write ? cpu.write_tlb : cpu.read_tlb, linear, size);
+}
+
 std::byte* host_for_atomic(Cpu& cpu, std::uint64_t linear, std::uint32_t size) {
   auto& self = static_cast<IntegerCpu&>(cpu);
   if (self.refuse_atomic || linear % 64 + size > 64) return nullptr;

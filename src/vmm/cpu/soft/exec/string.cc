@@ -98,9 +98,9 @@ std::uint32_t move_piece(Cpu& cpu, const Run& run, const KnownRam& ram, std::uin
 
 std::uint32_t move_run(Cpu& cpu, const Run& run, const KnownRam& ram, std::uint32_t size) {
   if (run.bytes == 0) return 0;
-  const std::byte* from = probe(cpu.read_tlb, run.source, run.bytes);
-  std::byte* to = probe(cpu.write_tlb, run.destination, run.bytes);
-  if (from == nullptr || to == nullptr) return move_piece(cpu, run, ram, size);
+  const std::byte* from = host_for_run(cpu, run.source, run.bytes, false);
+  std::byte* to = from == nullptr ? nullptr : host_for_run(cpu, run.destination, run.bytes, true);
+  if (to == nullptr) return move_piece(cpu, run, ram, size);
   move_ascending(to, from, run.bytes, size);
   return run.bytes;
 }
@@ -142,7 +142,7 @@ Next movs_sized(Cpu& cpu, const Insn& insn) {
 template <class T>
 std::uint32_t fill_run(Cpu& cpu, const Run& run, const KnownRam& ram, T value) {
   if (run.bytes == 0) return 0;
-  if (std::byte* to = probe(cpu.write_tlb, run.destination, run.bytes); to != nullptr) {
+  if (std::byte* to = host_for_run(cpu, run.destination, run.bytes, true); to != nullptr) {
     fill(to, run.bytes, value);
     return run.bytes;
   }
@@ -213,7 +213,7 @@ T element_at(const std::byte* bytes, std::uint32_t i) {
 template <class T>
 std::uint32_t scan_run(Cpu& cpu, const Insn& insn, const Run& run, T value) {
   if (run.bytes == 0) return 0;
-  const std::byte* bytes = probe(cpu.read_tlb, run.destination, run.bytes);
+  const std::byte* bytes = host_for_run(cpu, run.destination, run.bytes, false);
   if (bytes == nullptr) return 0;
   const auto count = static_cast<std::uint32_t>(run.bytes / sizeof(T));
   const std::uint32_t last =
@@ -253,8 +253,8 @@ Next scas_sized(Cpu& cpu, const Insn& insn) {
 template <class T>
 std::uint32_t compare_run(Cpu& cpu, const Insn& insn, const Run& run) {
   if (run.bytes == 0) return 0;
-  const std::byte* a = probe(cpu.read_tlb, run.source, run.bytes);
-  const std::byte* b = probe(cpu.read_tlb, run.destination, run.bytes);
+  const std::byte* a = host_for_run(cpu, run.source, run.bytes, false);
+  const std::byte* b = host_for_run(cpu, run.destination, run.bytes, false);
   if (a == nullptr || b == nullptr) return 0;
   const auto count = static_cast<std::uint32_t>(run.bytes / sizeof(T));
   const std::uint32_t agreeing =

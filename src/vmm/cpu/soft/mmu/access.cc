@@ -163,6 +163,16 @@ bool check_write(Cpu& cpu, std::uint64_t linear, std::uint32_t size, Privilege p
   return find_all(cpu, parts, AccessKind::kWrite, privilege);
 }
 
+// Also finds what the current bank of the TLB never holds: the user's pages under SMAP.
+std::byte* host_for_run(Cpu& cpu, std::uint64_t linear, std::uint32_t size, bool is_write) {
+  if (std::byte* host = probe(is_write ? cpu.write_tlb : cpu.read_tlb, linear, size)) return host;
+  if (cpu.mmu->watching() || (linear & kPageMask) + size > kPageSize) return nullptr;
+  Target target;
+  const AccessKind kind = is_write ? AccessKind::kWrite : AccessKind::kRead;
+  if (!cpu.mmu->find(linear, kind, Privilege::kCurrent, target) || target.has_code) return nullptr;
+  return target.host;
+}
+
 // Null without a fault for what the host cannot do as one atomic access at reasonable cost (across
 // two cache lines), for devices, and for pages with code, whose holders have to hear of the write.
 std::byte* host_for_atomic(Cpu& cpu, std::uint64_t linear, std::uint32_t size) {
