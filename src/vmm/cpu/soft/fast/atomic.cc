@@ -74,6 +74,49 @@ const Uop* xchg(Cpu& cpu, const Uop* uop) {
   return go_on(cpu, uop);
 }
 
+// Arithmetic with a LOCK prefix: apply() is called again when somebody else was faster.
+#define SM_SOFT_OPERATION(Name, function)          \
+  struct Name {                                    \
+    template <class T>                             \
+    static T apply(T a, T b, StatusFlags& flags) { \
+      return host::function(a, b, flags);          \
+    }                                              \
+  };
+SM_SOFT_OPERATION(Add, add)
+SM_SOFT_OPERATION(Or, bit_or)
+SM_SOFT_OPERATION(And, bit_and)
+SM_SOFT_OPERATION(Sub, sub)
+SM_SOFT_OPERATION(Xor, bit_xor)
+#undef SM_SOFT_OPERATION
+struct Inc {
+  template <class T>
+  static T apply(T a, T /*b*/, StatusFlags& flags) {
+    return host::inc(a, flags);
+  }
+};
+struct Dec {
+  template <class T>
+  static T apply(T a, T /*b*/, StatusFlags& flags) {
+    return host::dec(a, flags);
+  }
+};
+
+template <class Operation, class T, class Source, Shape kShape>
+const Uop* locked(Cpu& cpu, const Uop* uop) {
+  std::byte* at = locate_for_update<T, kShape, true>(cpu, uop);
+  if (at == nullptr) [[unlikely]]
+    return run_semantic(cpu, uop);
+  const T b = load_from<T>(Source::template locate<T>(cpu, uop));
+  T old = load_from<T>(at);
+  for (;;) {
+    StatusFlags flags = cpu.status;
+    const T value = Operation::apply(old, b, flags);
+    if (!compare_exchange(at, old, value)) continue;
+    cpu.status = flags;
+    return go_on(cpu, uop);
+  }
+}
+
 using ByShape = std::array<Handler, kShapes>;
 template <class Make>
 constexpr ByShape by_shape(Make make) {
@@ -87,6 +130,28 @@ template <class T, bool kLocked>
 constexpr ByShape kXadd = by_shape([]<Shape s>() -> Handler { return xadd<T, s, kLocked>; });
 template <class T>
 constexpr ByShape kXchg = by_shape([]<Shape s>() -> Handler { return xchg<T, s>; });
+
+template <class Operation, class T, class Source>
+constexpr ByShape kLocked = by_shape([]<Shape s>() -> Handler {
+  return locked<Operation, T, Source, s>;
+});
+
+template <class Operation, class T>
+Handler choose_locked_sized(const Insn& insn) {
+  return is_register(insn.operand[1]) ? kLocked<Operation, T, SrcReg>[shape_index(insn)]
+                                      : kLocked<Operation, T, SrcImm>[shape_index(insn)];
+}
+template <class Operation>
+Handler choose_locked(const Insn& insn) {
+  switch (insn.operand[0].size) {
+    case 4:
+      return choose_locked_sized<Operation, std::uint32_t>(insn);
+    case 8:
+      return choose_locked_sized<Operation, std::uint64_t>(insn);
+    default:
+      return nullptr;
+  }
+}
 
 // [locked][8 bytes instead of 4]
 using Family = std::array<std::array<const ByShape*, 2>, 2>;
@@ -103,6 +168,27 @@ Handler select_cmpxchg(const Choice& choice) { return choose(kCmpxchgFamily, cho
 Handler select_xadd(const Choice& choice) { return choose(kXaddFamily, choice.insn); }
 
 }  // namespace
+
+Handler select_locked(const Insn& insn) {
+  switch (insn.op) {
+    case Op::kAdd:
+      return choose_locked<Add>(insn);
+    case Op::kOr:
+      return choose_locked<Or>(insn);
+    case Op::kAnd:
+      return choose_locked<And>(insn);
+    case Op::kSub:
+      return choose_locked<Sub>(insn);
+    case Op::kXor:
+      return choose_locked<Xor>(insn);
+    case Op::kInc:
+      return choose_locked<Inc>(insn);
+    case Op::kDec:
+      return choose_locked<Dec>(insn);
+    default:
+      return nullptr;
+  }
+}
 
 Handler select_xchg_memory(const Insn& insn, Uop& uop) {
   const bool memory_first = is_memory(insn.operand[0]);

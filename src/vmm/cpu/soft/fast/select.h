@@ -43,6 +43,8 @@ Handler select_fused(const Insn& insn, std::uint8_t condition);
 
 // IMUL with one operand.
 Handler select_wide_imul(const Choice& choice);
+// Arithmetic with a LOCK prefix.
+Handler select_locked(const Insn& insn);
 // XCHG with memory, which moves the register to Uop::src.
 Handler select_xchg_memory(const Insn& insn, Uop& uop);
 // STI with another instruction behind it in its block.

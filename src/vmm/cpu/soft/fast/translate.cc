@@ -83,16 +83,16 @@ std::size_t decode_block(std::span<const std::uint8_t, kPage> page, std::size_t 
   return at;
 }
 
-// Locked operations that have handlers.
-bool may_be_locked(Op op) { return op == Op::kCmpxchg || op == Op::kXadd || op == Op::kXchg; }
+// Exchanges, whose functions look at the prefix themselves.
+bool is_exchange(Op op) { return op == Op::kCmpxchg || op == Op::kXadd || op == Op::kXchg; }
 
 Handler choose_handler(const Insn& insn, bool flags_needed, bool is_last, Uop& uop) {
   if (insn.op == Op::kHlt) return run_semantic_and_leave;
   if (insn.op == Op::kSti && !is_last) return sti_handler();
-  if (insn.lock && !may_be_locked(insn.op)) return run_semantic;
   const Select select = select_of(insn.op);
   if (select == nullptr || !fill_operands(insn, uop.offset, uop)) return run_semantic;
-  const Handler handler = select({insn, flags_needed, uop});
+  const Handler handler =
+      insn.lock && !is_exchange(insn.op) ? select_locked(insn) : select({insn, flags_needed, uop});
   return handler == nullptr ? run_semantic : handler;
 }
 
