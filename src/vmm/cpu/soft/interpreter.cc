@@ -107,7 +107,7 @@ void Interpreter::serve_startup() {
   const StartupEvents events = cpu_.apic->take_startup();
   if (events.init) {
     init_cpu(cpu_);
-    cpu_.apic->init_reset();
+    cpu_.platform->init_reset();
     mp_state_ = cpu_.index == 0 ? MpState::kRunnable : MpState::kInitReceived;
   }
   if (mp_state_ == MpState::kSipiReceived) {

@@ -68,7 +68,15 @@ class SoftVm final : public EngineVm {
   bool memory_mapped_ = false;
 };
 
+// The host executes the guest's vector instructions itself.
+Status check_host() {
+  if (__builtin_cpu_supports("sse4.2") != 0) return {};
+  return fail(Code::kUnsupported, "the software CPU needs a processor with SSE4.2",
+              "use a machine built after 2009");
+}
+
 Result<std::unique_ptr<EngineVm>> SoftVm::create(const SoftConfig& config) {
+  SM_TRY_STATUS(check_host());
   std::unique_ptr<SoftVm> vm(new SoftVm(config.cpu_model, soft::HostCounter::detect()));
   // A model that cannot be offered is refused now and not at the first vCPU.
   SM_TRY(build_cpuid(vm->model_, vm->supported_, CpuPlace{}));

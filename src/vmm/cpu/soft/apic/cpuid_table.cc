@@ -1,5 +1,7 @@
 #include "vmm/cpu/soft/apic/cpuid_table.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -122,10 +124,23 @@ std::uint32_t in_range(std::span<const CpuidLeaf> leaves, std::uint32_t function
   return function <= largest_of(leaves, range) ? function : largest_of(leaves, 0);
 }
 
+// AES, PCLMULQDQ and SHA are executed by the host itself; without them they are undefined.
+void hide_what_the_host_lacks(Leaves& leaves) {
+  constexpr std::uint32_t kAesPclmul = bits(1, 25), kSha = bits(29);
+  std::uint32_t a = 0, b = 0, c = 0, d = 0;
+  const std::uint32_t crypto = __get_cpuid(1, &a, &b, &c, &d) != 0 ? c & kAesPclmul : 0;
+  const std::uint32_t sha = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 ? b & kSha : 0;
+  for (CpuidLeaf& leaf : leaves) {
+    if (leaf.function == 1) leaf.ecx &= ~kAesPclmul | crypto;
+    if (leaf.function == 7) leaf.ebx &= ~kSha | sha;
+  }
+}
+
 }  // namespace
 
 std::vector<CpuidLeaf> soft_supported_cpuid(std::uint32_t tsc_khz) {
   Leaves leaves(kFeatures.begin(), kFeatures.end());
+  hide_what_the_host_lacks(leaves);
   leaves.push_back({.function = 0x0,
                     .eax = kMaxBasic,
                     .ebx = text("Genu"),
