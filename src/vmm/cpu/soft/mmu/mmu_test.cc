@@ -212,6 +212,21 @@ TEST_F(MmuTest, smap_ends_while_ac_is_set_but_not_for_implicit_accesses) {
   }
 }
 
+TEST_F(MmuTest, runs_reach_what_smap_keeps_out_of_the_bank_and_nothing_else) {
+  map(kAddress, kPage | kPresent | kWritable | kUser);
+  change_cr4(kCr4Smap);
+  EXPECT_EQ(host_for_run(cpu(), kAddress, 64, true), nullptr);
+  set_ac(true);
+  EXPECT_EQ(probe(cpu().write_tlb, kAddress, 64), nullptr);
+  EXPECT_EQ(host_for_run(cpu(), kAddress + 8, 64, false), machine_.memory().host(kPage + 8));
+  EXPECT_EQ(host_for_run(cpu(), kAddress + 8, 64, true), machine_.memory().host(kPage + 8));
+  EXPECT_EQ(host_for_run(cpu(), kAddress + 4090, 8, true), nullptr);
+  map(kAddress, kPage | kPresent | kUser);
+  mmu().flush_all();
+  EXPECT_NE(host_for_run(cpu(), kAddress, 64, false), nullptr);
+  EXPECT_EQ(host_for_run(cpu(), kAddress, 64, true), nullptr);
+}
+
 // A supervisor with CR0.WP clear writes to a read-only user page; the user still may not.
 TEST_F(MmuTest, supervisor_write_without_wp_gives_the_user_no_right) {
   map(kAddress, kPage | kPresent | kUser);
@@ -524,6 +539,7 @@ TEST_F(CodeWriteTest, own_store_drops_decoded_code) {
   put(kPage, kNop);
   EXPECT_EQ(op_at(*vcpus_[0], kAddress), Op::kNop);
   EXPECT_EQ(probe(cpu().write_tlb, kAddress, 1), nullptr);
+  EXPECT_EQ(host_for_run(cpu(), kAddress, 1, true), nullptr);
   EXPECT_FALSE(mail(cpu()));
   const std::uint8_t hlt = kHlt;
   EXPECT_TRUE(store_linear(cpu(), kAddress, &hlt, 1));
