@@ -127,6 +127,7 @@ void add_options(CLI::App& command, Typed& t) {
       ->type_name("HOST")
       ->multi_option_policy(one);
   command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
+      ->check(CLI::IsMember({"auto", "kvm", "soft"}))
       ->type_name("ENGINE")
       ->capture_default_str()
       ->multi_option_policy(one);

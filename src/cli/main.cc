@@ -1,6 +1,7 @@
 // supermachine: run OCI images as microVMs. Parses the command line, calls the runtime, translates
 // back.
 #include <exception>
+#include <string>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -8,7 +9,9 @@
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app{"Run OCI images as microVMs: own kernel, own memory, isolated by hardware."};
+  CLI::App app{
+      "Run OCI images as microVMs: own kernel, own memory, isolated by hardware\n"
+      "or, where there is no usable KVM, by a CPU in software."};
   app.name("supermachine");
   app.set_version_flag("--version", "supermachine " SM_VERSION);
   app.require_subcommand(1);
@@ -25,8 +28,10 @@ int run(int argc, char** argv) {
     const bool known = !app.get_subcommands().empty();
     const std::string command =
         known ? "supermachine " + app.get_subcommands().front()->get_name() : "supermachine";
-    sm::print_error(
-        sm::Error(sm::Code::kInvalidArgument, e.what(), "see `" + command + " --help`"));
+    const bool misnamed = !known && argc > 1 && argv[1][0] != '-';
+    const std::string cause =
+        misnamed ? "there is no command '" + std::string(argv[1]) + "'" : std::string(e.what());
+    sm::print_error(sm::Error(sm::Code::kInvalidArgument, cause, "see `" + command + " --help`"));
     return sm::kOwnFailure;
   }
   return chosen();

@@ -80,10 +80,14 @@ class ExitStatus(Case):
         self.assertEqual(busybox("/etc").returncode, 126)
 
     def test_own_failures_are_125(self):
-        for words in (["oci:/nowhere:x"], ["nginx"], [], ["--no-such-flag", image("busybox")], ["-m", "1", image("busybox")]):
+        for words in (["oci:/nowhere:x"], ["nginx"], [], ["--no-such-flag", image("busybox")], ["-m", "1", image("busybox")],
+                      ["--engine", "no-such-engine", image("busybox")]):
             r = run(*words)
             self.assertEqual(r.returncode, 125, (words, r))
             self.assertTrue(r.stderr.startswith(b"supermachine: error: "), r.stderr)
+        r = subprocess.run([BIN, "rnu"], capture_output=True, timeout=LIMIT)
+        self.assertEqual(r.returncode, 125)
+        self.assertIn(b"'rnu'", r.stderr)
 
 
 class Options(Case):
