@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "vmm/cpu/soft/event/segments.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/reset.h"
 
@@ -38,7 +39,7 @@ FlatMachine::FlatMachine(std::uint64_t bytes)
   cpu_.efer = kEfer;
   cpu_.cr3 = root_;
   cpu_.segment[static_cast<std::size_t>(Segment::kCs)].attributes |= kLong;
-  update_code_mode(cpu_);
+  cpu_.mode = code_mode_of(cpu_);
   cpu_.cpl = 3;
   mmu_.paging_changed();
 }

@@ -1,12 +1,11 @@
 #include "vmm/cpu/soft/reset.h"
 
+#include "vmm/cpu/soft/event/segments.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
 
 namespace sm::soft {
 
 namespace {
-
-constexpr std::uint16_t kLongCode = 1u << 13, kDefaultBig = 1u << 14;
 
 // Present, accessed, writable data; for CS the same as code.
 constexpr std::uint16_t kRealModeData = 0x93, kRealModeCode = 0x9B;
@@ -29,15 +28,6 @@ void reset_segments(Cpu& cpu) {
 
 }  // namespace
 
-void update_code_mode(Cpu& cpu) {
-  const std::uint16_t attributes = cpu.segment[static_cast<std::size_t>(Segment::kCs)].attributes;
-  if (cpu.long_mode() && (attributes & kLongCode) != 0) {
-    cpu.mode = CodeMode::k64;
-  } else {
-    cpu.mode = (attributes & kDefaultBig) != 0 ? CodeMode::k32 : CodeMode::k16;
-  }
-}
-
 void init_cpu(Cpu& cpu) {
   constexpr std::uint64_t kCacheBits = 0x6000'0000;  // CD and NW
   constexpr std::uint64_t kExtensionType = 1u << 4;
@@ -57,7 +47,7 @@ void init_cpu(Cpu& cpu) {
   cpu.io.clear();
   cpu.interrupt_shadow = 0;
   cpu.halted = cpu.nmi_masked = cpu.shutdown = false;
-  update_code_mode(cpu);
+  cpu.mode = code_mode_of(cpu);
   if (cpu.mmu != nullptr) cpu.mmu->paging_changed();
 }
 

@@ -14,7 +14,4 @@ void init_cpu(Cpu& cpu);
 // Real mode at vector * 4 KiB, after an INIT.
 void start_cpu_at(Cpu& cpu, std::uint8_t vector);
 
-// What CS and RFLAGS say of the code that runs: Cpu::mode.
-void update_code_mode(Cpu& cpu);
-
 }  // namespace sm::soft

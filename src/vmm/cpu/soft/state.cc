@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "vmm/cpu/soft/event/segments.h"
 #include "vmm/cpu/soft/reset.h"
 
 namespace sm::soft {
@@ -211,7 +212,7 @@ Status load_cpu(const CpuState& state, Cpu& cpu) {
   cpu.fault = {};
   cpu.io.clear();
   cpu.shutdown = false;
-  update_code_mode(cpu);
+  cpu.mode = code_mode_of(cpu);
   return {};
 }
 

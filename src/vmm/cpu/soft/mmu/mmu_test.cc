@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "vmm/cpu/soft/access.h"
 #include "vmm/cpu/soft/code_cache.h"
+#include "vmm/cpu/soft/event/segments.h"
 #include "vmm/cpu/soft/machine.h"
 #include "vmm/cpu/soft/reset.h"
 #include "vmm/cpu/soft/semantic.h"
@@ -60,7 +61,7 @@ class MmuTest : public testing::Test {
     cpu().efer = kLongMode | kNxe;
     cpu().cr3 = kRoot;
     cpu().segment[1].attributes |= 1u << 13;
-    update_code_mode(cpu());
+    cpu().mode = code_mode_of(cpu());
     mmu().paging_changed();
   }
   void set_cpl(std::uint8_t cpl) {
@@ -431,7 +432,7 @@ TEST_F(MmuTest, atomics_need_one_cache_line_of_ram) {
 TEST_F(MmuTest, thirty_two_bit_paging) {
   cpu().efer = 0;
   cpu().cr4 = kCr4Pse;
-  update_code_mode(cpu());
+  cpu().mode = code_mode_of(cpu());
   mmu().paging_changed();
   constexpr std::uint32_t kLinear = 0xC040'3000;
   half(kRoot + (kLinear >> 22) * 4) = static_cast<std::uint32_t>(0x20'0000 | kPresent | kWritable);
@@ -451,7 +452,7 @@ TEST_F(MmuTest, pae_paging) {
   cpu().efer = kNxe;
   cpu().cr4 = kCr4Pae;
   cpu().cr3 = kRoot + 0x20;
-  update_code_mode(cpu());
+  cpu().mode = code_mode_of(cpu());
   mmu().paging_changed();
   constexpr std::uint32_t kLinear = 0xC040'3000;
   word(kRoot + 0x20 + 3 * 8) = 0x20'0000 | kPresent;
