@@ -1,0 +1,63 @@
+// Manifest: manifest.json of a snapshot, what one may know of it without reading the rest. Written
+// by us and read from hostile disks. See docs/reference/snapshot-format.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sm {
+
+inline constexpr std::uint32_t kSnapshotFormat = 1;
+
+// One virtio device, in slot order. A restore has to bring the same ones.
+struct SnapshotDevice {
+  std::string type;         // "rng", "vsock", "blk"
+  std::string serial;       // blk: how the guest finds it
+  std::uint64_t bytes = 0;  // blk: capacity; 0 = nothing bound
+  bool read_only = false;
+  bool operator==(const SnapshotDevice&) const = default;
+};
+
+// For a snapshot that holds only the pages that differ from another one's.
+struct SnapshotBase {
+  std::string path;           // of the base's directory, absolute
+  std::string memory_digest;  // base's Manifest::memory_digest: a base that was replaced is refused
+  bool operator==(const SnapshotBase&) const = default;
+};
+
+struct Manifest {
+  std::uint32_t format = kSnapshotFormat;
+  std::string program;        // version of the program that wrote it, for people
+  std::string engine;         // "kvm", "soft": which one saved it
+  std::string cpu_model;      // "host", "x86-64-v2"
+  std::string cpu_signature;  // "host" model: what must match on the restoring machine; empty for
+                              // portable models
+  std::string kernel_digest;  // "sha256:..." of the guest kernel image
+  std::string initramfs_digest;  // of init and agent
+  std::uint64_t memory_bytes = 0;
+  std::uint32_t vcpus = 0;
+  std::vector<SnapshotDevice> devices;
+  std::int64_t created_unix_ns = 0;
+  std::uint64_t state_bytes = 0;
+  std::uint32_t state_crc = 0;  // CRC-32C of the whole state.bin
+  // Identifies the memory contents: random 128 bits as hex, new with every capture. (A digest of
+  // the bytes would cost a read of all memory at each capture and restore.)
+  std::string memory_digest;
+  std::optional<SnapshotBase> base;
+  std::map<std::string, std::string>
+      annotations;  // of the layers above: image digest, fingerprint, ...
+  bool operator==(const Manifest&) const = default;
+};
+
+std::string encode_manifest(const Manifest& manifest);
+// kCorrupt, kLimit, or kUnsupported for another format version, naming both.
+Result<Manifest> decode_manifest(std::string_view text);
+
+}  // namespace sm
