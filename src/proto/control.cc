@@ -35,6 +35,26 @@ json to_json(const Failure& m) {
   return {{"type", "failure"}, {"code", m.code}, {"cause", m.cause}, {"remedy", m.remedy}};
 }
 json to_json(const Stop&) { return {{"type", "stop"}}; }
+json to_json(const SnapshotRequest& m) {
+  return {{"type", "snapshot"},
+          {"id", m.id},
+          {"path", m.path},
+          {"changed_only", m.changed_only},
+          {"replace", m.replace}};
+}
+json to_json(const PauseRequest& m) {
+  return {{"type", m.pause ? "pause" : "resume"}, {"id", m.id}};
+}
+json to_json(const Done& m) {
+  return {{"type", "done"}, {"id", m.id}, {"pause_ns", m.pause_ns}, {"bytes", m.bytes}};
+}
+json to_json(const Refused& m) {
+  return {{"type", "refused"},
+          {"id", m.id},
+          {"code", m.why.code},
+          {"cause", m.why.cause},
+          {"remedy", m.why.remedy}};
+}
 
 tl::unexpected<Error> malformed() {
   return fail(Code::kCorrupt, "control socket: malformed message");
@@ -50,6 +70,17 @@ Result<std::uint64_t> number_of(const json& body, const char* key) {
   const auto it = body.find(key);
   if (it == body.end() || !it->is_number_unsigned()) return malformed();
   return it->get<std::uint64_t>();
+}
+
+Result<bool> flag_of(const json& body, const char* key) {
+  const auto it = body.find(key);
+  if (it == body.end() || !it->is_boolean()) return malformed();
+  return it->get<bool>();
+}
+
+Result<Failure> failure_of(const json& body) {
+  return Failure{SM_TRY(text_of(body, "code")), SM_TRY(text_of(body, "cause")),
+                 SM_TRY(text_of(body, "remedy"))};
 }
 
 Result<Message> decode_hello(const json& body) {
@@ -72,6 +103,21 @@ Result<Message> decode_event(const json& body) {
       return Event{event, static_cast<std::uint32_t>(argument), SM_TRY(number_of(body, "at_ns"))};
     }
   }
+  return malformed();
+}
+
+// Requests and their answers.
+Result<Message> decode_numbered(const json& body, const std::string& type) {
+  const std::uint64_t id = SM_TRY(number_of(body, "id"));
+  if (type == "snapshot") {
+    return SnapshotRequest{id, SM_TRY(text_of(body, "path")), SM_TRY(flag_of(body, "changed_only")),
+                           SM_TRY(flag_of(body, "replace"))};
+  }
+  if (type == "pause" || type == "resume") return PauseRequest{id, type == "pause"};
+  if (type == "done") {
+    return Done{id, SM_TRY(number_of(body, "pause_ns")), SM_TRY(number_of(body, "bytes"))};
+  }
+  if (type == "refused") return Refused{id, SM_TRY(failure_of(body))};
   return malformed();
 }
 
@@ -100,12 +146,9 @@ Result<Message> decode(std::span<const std::byte> bytes) {
   const std::string type = SM_TRY(text_of(body, "type"));
   if (type == "hello") return decode_hello(body);
   if (type == "event") return decode_event(body);
-  if (type == "failure") {
-    return Failure{SM_TRY(text_of(body, "code")), SM_TRY(text_of(body, "cause")),
-                   SM_TRY(text_of(body, "remedy"))};
-  }
+  if (type == "failure") return SM_TRY(failure_of(body));
   if (type == "stop") return Stop{};
-  return malformed();
+  return decode_numbered(body, type);
 }
 
 void MessageParser::feed(std::span<const std::byte> bytes) {

@@ -51,7 +51,37 @@ struct Failure {
 // Parent -> worker: stop the VM now.
 struct Stop {};
 
-using Message = std::variant<Hello, Event, Failure, Stop>;
+// Parent -> worker: save the machine. Answered by Done or Refused with the same id. The guest
+// stands still while it is saved and goes on afterwards.
+struct SnapshotRequest {
+  std::uint64_t id = 0;
+  std::string path;           // absolute; of the new snapshot
+  bool changed_only = false;  // a diff against the snapshot that this VM was restored from
+  bool replace = false;       // an existing snapshot
+};
+
+// Parent -> worker: takes the guest off the CPU, or lets it go on. Answered likewise.
+struct PauseRequest {
+  std::uint64_t id = 0;
+  bool pause = true;
+};
+
+// Worker -> parent.
+struct Done {
+  std::uint64_t id = 0;
+  std::uint64_t pause_ns = 0;  // how long the guest stood still
+  std::uint64_t bytes = 0;     // of guest memory written
+};
+struct Refused {
+  std::uint64_t id = 0;
+  Failure why;
+};
+
+// The id of the answer to the snapshot that the worker's flags asked for.
+inline constexpr std::uint64_t kTriggeredSnapshot = 0;
+
+using Message =
+    std::variant<Hello, Event, Failure, Stop, SnapshotRequest, PauseRequest, Done, Refused>;
 
 // A whole message, length included.
 std::vector<std::byte> encode(const Message& message);

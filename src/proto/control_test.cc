@@ -29,6 +29,16 @@ TEST(ControlProtocol, messages_survive_the_round_trip) {
   EXPECT_EQ(event.at_ns, 1ull << 60);
   EXPECT_EQ(std::get<Failure>(round_trip(Failure{"io", "a \"b\"\n", ""})).cause, "a \"b\"\n");
   EXPECT_TRUE(std::holds_alternative<Stop>(round_trip(Stop{})));
+  const auto snapshot =
+      std::get<SnapshotRequest>(round_trip(SnapshotRequest{7, "/a b", true, false}));
+  EXPECT_EQ(snapshot.id, 7u);
+  EXPECT_EQ(snapshot.path, "/a b");
+  EXPECT_TRUE(snapshot.changed_only);
+  EXPECT_FALSE(snapshot.replace);
+  EXPECT_FALSE(std::get<PauseRequest>(round_trip(PauseRequest{8, false})).pause);
+  EXPECT_EQ(std::get<Done>(round_trip(Done{9, 1ull << 40, 3})).pause_ns, 1ull << 40);
+  EXPECT_EQ(std::get<Refused>(round_trip(Refused{1, {"io", "full", "free some"}})).why.cause,
+            "full");
 }
 
 TEST(ControlProtocol, another_version_is_named) {
@@ -41,7 +51,10 @@ TEST(ControlProtocol, malformed_messages_are_refused) {
        {"", "[]", "{}", R"({"type":1})", R"({"type":"nope"})", R"({"type":"hello","version":"1"})",
         R"({"type":"event","name":"booted","argument":-1,"at_ns":0})",
         R"({"type":"event","name":"booted","argument":16777216,"at_ns":0})",
-        R"({"type":"event","name":"what","argument":0,"at_ns":0})", R"({"type":"failure"})"}) {
+        R"({"type":"event","name":"what","argument":0,"at_ns":0})", R"({"type":"failure"})",
+        R"({"type":"snapshot","id":1,"path":"/a","changed_only":1,"replace":false})",
+        R"({"type":"snapshot","path":"/a","changed_only":true,"replace":false})",
+        R"({"type":"pause"})", R"({"type":"refused","id":1})"}) {
     EXPECT_FALSE(decode_text(text)) << text;
   }
 }

@@ -187,6 +187,10 @@ void WorkerProcess::handle(const control::Message& message) {
     callbacks_.on_event(*event);
   } else if (const auto* failure = std::get_if<control::Failure>(&message)) {
     callbacks_.on_failure(Error(code_from_name(failure->code), failure->cause, failure->remedy));
+  } else if (const auto* done = std::get_if<control::Done>(&message)) {
+    if (callbacks_.on_done) callbacks_.on_done(*done);
+  } else if (const auto* refused = std::get_if<control::Refused>(&message)) {
+    if (callbacks_.on_refused) callbacks_.on_refused(*refused);
   }
 }
 

@@ -30,6 +30,9 @@ class WorkerProcess {
     std::function<void(const control::Event&)> on_event;
     // The worker said why it cannot go on; on_exit follows.
     std::function<void(Error)> on_failure;
+    // An answer to a request with an id, or to the snapshot that the worker's flags asked for.
+    std::function<void(const control::Done&)> on_done = {};
+    std::function<void(const control::Refused&)> on_refused = {};
     // The process is gone and reaped: its wait status. The last call.
     std::function<void(int status)> on_exit;
   };
@@ -43,6 +46,8 @@ class WorkerProcess {
   WorkerProcess(WorkerProcess&&) = delete;
   WorkerProcess& operator=(WorkerProcess&&) = delete;
 
+  // A request with an id of the caller's choice. The answer comes by on_done or on_refused.
+  void request(const control::Message& message) { send(message); }
   // Asks for an orderly end; kill() when that takes too long.
   void request_stop();
   void kill();

@@ -22,14 +22,19 @@ Result<std::unique_ptr<Vm>> Vm::create(std::unique_ptr<EngineVm> engine, VmConfi
 Machine::~Machine() { Machine::stop(); }
 
 Status Machine::build(VmConfig config) {
-  memory_ = SM_TRY(GuestMemory::create(config.memory_bytes));
+  hold_at_ = config.hold_at;
+  memory_writer_ = SM_TRY(MemoryWriter::create());
+  memory_ = SM_TRY(config.restore ? GuestMemory::create_from(config.memory_bytes,
+                                                             std::move(config.restore->memory))
+                                  : GuestMemory::create(config.memory_bytes));
   loop_ = SM_TRY(EventLoop::create());
   blk_loop_ = SM_TRY(EventLoop::create());
   SM_TRY_STATUS(engine_->map_memory(*memory_));
   SM_TRY_STATUS(build_platform(std::move(config.console_sink), std::move(config.console_input)));
   SM_TRY_STATUS(build_devices(std::move(config.disks), config.exec));
-  SM_TRY_STATUS(load(config));
-  return build_vcpus(config.vcpus);
+  if (!config.restore) SM_TRY_STATUS(load(config));
+  SM_TRY_STATUS(build_vcpus(config.vcpus));
+  return config.restore ? restore(config.restore->state) : enter_kernel();
 }
 
 Status Machine::build_platform(std::optional<UniqueFd> console_sink,
@@ -108,11 +113,6 @@ Status Machine::load(const VmConfig& config) {
 Status Machine::build_vcpus(std::uint32_t count) {
   for (std::uint32_t i = 0; i < count; ++i) {
     auto vcpu = SM_TRY(engine_->create_vcpu(i, count));
-    if (i == 0) {
-      CpuState state = SM_TRY(vcpu->state());
-      SM_TRY_STATUS(enter_64bit_boot(*memory_, entry_, state));
-      SM_TRY_STATUS(vcpu->set_state(state));
-    }
     vcpus_.push_back(SM_TRY(
         VcpuThread::create({.index = i, .pio = pio_, .mmio = mmio_, .events = *this, .hold = hold_},
                            std::move(vcpu))));
@@ -120,11 +120,24 @@ Status Machine::build_vcpus(std::uint32_t count) {
   return {};
 }
 
+Status Machine::enter_kernel() {
+  CpuState state = SM_TRY(vcpus_.front()->state(Deadline::after(kVcpuPatience)));
+  SM_TRY_STATUS(enter_64bit_boot(*memory_, entry_, state));
+  return vcpus_.front()->set_state(state, Deadline::after(kVcpuPatience));
+}
+
 Status Machine::start() {
   const std::lock_guard lock(stop_mutex_);
   if (stopped_) return fail(Code::kGone, "the VM has been stopped");
   loop_thread_ = NamedThread("loop", [this] { loop_->run(); });
   blk_thread_ = NamedThread("blk", [this] { blk_loop_->run(); });
+  if (restored_) {
+    for (auto& transport : transports_) transport->go_on();
+    uart_->go_on();
+    // The agent listened when it was saved.
+    loop_->post([this] { accept_exec(); });
+  }
+  running_ = true;
   for (auto& vcpu : vcpus_) vcpu->resume();
   return {};
 }
@@ -156,7 +169,11 @@ void Machine::stop() {
 
 void Machine::on_event(doorbell::Event event, std::uint32_t argument) {
   const std::uint64_t at_ns = monotonic_ns();
-  if (event == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  if (event == hold_at_) {
+    held_ = hold_.hold();
+  } else if (event == doorbell::Event::kAgentReady) {
+    loop_->post([this] { accept_exec(); });
+  }
   if (event != doorbell::Event::kWorkloadExit && event != doorbell::Event::kFatal) {
     return callbacks_.on_event(event, argument, at_ns);
   }

@@ -21,6 +21,7 @@
 #include "vmm/platform/doorbell.h"
 #include "vmm/platform/i8042.h"
 #include "vmm/platform/uart16550.h"
+#include "vmm/snapshot/memory_writer.h"
 #include "vmm/virtio/blk/device.h"
 #include "vmm/virtio/mmio_transport.h"
 #include "vmm/virtio/rng/device.h"
@@ -40,6 +41,11 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
 
   Status start() override;
   void stop() override;
+  Status pause() override;
+  void resume() override;
+  void release() override;
+  Result<Capture> capture(const CaptureTarget& target) override;
+  std::vector<SnapshotDevice> devices() const override;
   std::string console_tail(std::size_t bytes) const override { return console_.tail(bytes); }
 
  private:
@@ -49,6 +55,10 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   Status attach(VirtioDevice& device, EventLoop& loop);
   Status load(const VmConfig& config);
   Status build_vcpus(std::uint32_t count);
+  Status enter_kernel();
+  Status restore(const MachineState& state);
+  Status pause_locked();
+  Result<MachineState> save_state();
 
   // vCPU threads.
   void on_event(doorbell::Event event, std::uint32_t argument) override;
@@ -58,6 +68,8 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
 
   std::unique_ptr<EngineVm> engine_;
   VmCallbacks callbacks_;
+  std::optional<doorbell::Event> hold_at_;
+  std::optional<MemoryWriter> memory_writer_;
   Log& log_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<EventLoop> loop_, blk_loop_;
@@ -81,8 +93,11 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;
   GuestPhysAddr entry_;
   std::atomic<bool> ended_{false};
+  std::atomic<VcpuHold::Token> held_{0};  // at hold_at_
 
   std::mutex stop_mutex_;  // guards what follows
+  bool running_ = false;   // the vCPUs may be in the guest
+  bool restored_ = false;  // and not started yet
   bool stopped_ = false;
   NamedThread loop_thread_, blk_thread_;
 };

@@ -1,6 +1,9 @@
 // Vm: one machine, from its configuration to its last joined thread. Owns everything below it.
 //
 //   created --start()--> running --(guest or engine ends, or stop())--> ended --stop()--> stopped
+//                       ^       |
+//               resume()|       v pause(), or the event `hold_at`
+//                       '- paused           capture() in either, which leaves it as it was
 //
 // Threads: `loop` (vsock, rng, console input), `blk` (disk I/O) and vcpu-0..N-1; all are members
 // and joined by stop(). The order of destruction is the reverse of the order of construction.
@@ -18,6 +21,9 @@
 #include "base/unique_fd.h"
 #include "proto/doorbell.h"
 #include "vmm/cpu/engine.h"
+#include "vmm/memory/guest_memory.h"
+#include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/manifest.h"
 
 namespace sm {
 
@@ -33,6 +39,13 @@ struct VsockListener {
   std::uint32_t guest_port = 0;
 };
 
+// A machine that goes on from a snapshot instead of booting: no kernel, no initramfs, no command
+// line. The rest of the configuration must give the same devices as the saved machine's.
+struct VmRestore {
+  MachineState state;
+  std::vector<MemoryLayer> memory;
+};
+
 struct VmConfig {
   std::uint64_t memory_bytes = 256ull << 20;
   std::uint32_t vcpus = 1;
@@ -44,6 +57,22 @@ struct VmConfig {
   std::optional<VsockListener> exec;  // starts accepting when the guest's agent is ready
   std::optional<UniqueFd> console_sink;
   std::optional<UniqueFd> console_input;  // a pipe, socket or terminal, non-blocking
+  std::optional<VmRestore> restore;
+  // The vCPU that rings this event stays out of the guest, exactly behind that instruction, until
+  // release().
+  std::optional<doorbell::Event> hold_at;
+};
+
+// Where a captured machine's memory goes: an empty file of its size.
+struct CaptureTarget {
+  int memory_file = -1;
+  bool changed_only = false;  // only the pages that differ from VmRestore::memory
+};
+struct Capture {
+  MachineState state;
+  std::vector<PageRange> changed;  // with changed_only
+  std::uint64_t written_bytes = 0;
+  Duration pause{};  // how long the guest stood still
 };
 
 enum class VmEnd : std::uint8_t {
@@ -75,6 +104,19 @@ class Vm {
   virtual Status start() = 0;
   // Ends the machine in any state and joins every thread. Idempotent. Any thread but the VM's own.
   virtual void stop() = 0;
+  // Takes every vCPU out of the guest, between two instructions; resume() lets them go on. The
+  // guest's clock runs on, as with a stopped process. kTimeout when a device does not let a vCPU
+  // go.
+  virtual Status pause() = 0;
+  virtual void resume() = 0;
+  // Lets the vCPU go on that rang VmConfig::hold_at.
+  virtual void release() = 0;
+  // Saves the machine as it stands between two instructions of every vCPU; a running one goes on
+  // afterwards. kGone when it has ended. Any thread but the VM's own.
+  virtual Result<Capture> capture(const CaptureTarget& target) = 0;
+  // The virtio devices, in slot order: what a restore has to bring again.
+  virtual std::vector<SnapshotDevice> devices() const = 0;
+
   // The newest part of the guest's console, printable.
   virtual std::string console_tail(std::size_t bytes) const = 0;
 

@@ -11,7 +11,7 @@
 namespace sm {
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::open(EventLoop& loop, int fd,
-                                                           std::function<void()> on_stop) {
+                                                           Callbacks callbacks) {
   UniqueFd socket(fd);
   int type = 0;
   socklen_t size = sizeof(type);
@@ -23,14 +23,14 @@ Result<std::unique_ptr<ControlSocket>> ControlSocket::open(EventLoop& loop, int 
   if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return fail_errno("fcntl", errno);
   SM_TRY_STATUS(set_nonblocking(fd, true));
   std::unique_ptr<ControlSocket> out(
-      new ControlSocket(loop, std::move(socket), std::move(on_stop)));
+      new ControlSocket(loop, std::move(socket), std::move(callbacks)));
   out->watch_ = SM_TRY(loop.add(fd, EPOLLIN, [c = out.get()](std::uint32_t) { c->on_readable(); }));
   out->send(control::Hello{control::kVersion, "supermachine-worker " SM_VERSION});
   return out;
 }
 
-ControlSocket::ControlSocket(EventLoop& loop, UniqueFd socket, std::function<void()> on_stop)
-    : loop_(loop), socket_(std::move(socket)), on_stop_(std::move(on_stop)) {}
+ControlSocket::ControlSocket(EventLoop& loop, UniqueFd socket, Callbacks callbacks)
+    : loop_(loop), socket_(std::move(socket)), callbacks_(std::move(callbacks)) {}
 
 ControlSocket::~ControlSocket() { loop_.remove(watch_); }
 
@@ -44,7 +44,7 @@ void ControlSocket::send(const control::Message& message) {
 void ControlSocket::close_and_stop() {
   loop_.remove(watch_);
   watch_ = WatchId::kNone;
-  on_stop_();
+  callbacks_.on_stop();
 }
 
 void ControlSocket::on_readable() {
@@ -57,8 +57,20 @@ void ControlSocket::on_readable() {
     auto message = parser_.next();
     if (!message) return close_and_stop();
     if (!message->has_value()) return;
-    if (std::holds_alternative<control::Stop>(**message)) return close_and_stop();
+    if (!handle(**message)) return close_and_stop();
   }
+}
+
+// False: nothing more is expected of the parent.
+bool ControlSocket::handle(const control::Message& message) {
+  if (const auto* snapshot = std::get_if<control::SnapshotRequest>(&message)) {
+    callbacks_.on_snapshot(*snapshot);
+  } else if (const auto* pause = std::get_if<control::PauseRequest>(&message)) {
+    callbacks_.on_pause(*pause);
+  } else {
+    return std::holds_alternative<control::Hello>(message);
+  }
+  return watch_ != WatchId::kNone;
 }
 
 }  // namespace sm

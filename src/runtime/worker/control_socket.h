@@ -1,4 +1,4 @@
-// The worker's end of the control socket: says what happens, hears when to stop. Thread: main loop.
+// The worker's end of the control socket: says what happens, hears what to do. Thread: main loop.
 #pragma once
 
 #include <functional>
@@ -13,10 +13,14 @@ namespace sm {
 
 class ControlSocket {
  public:
-  // Takes over an inherited descriptor and says hello. on_stop: the parent asked for the end, is
-  // gone, or sent nonsense.
-  static Result<std::unique_ptr<ControlSocket>> open(EventLoop& loop, int fd,
-                                                     std::function<void()> on_stop);
+  struct Callbacks {
+    // The parent asked for the end, is gone, or sent nonsense. The last call.
+    std::function<void()> on_stop;
+    std::function<void(const control::SnapshotRequest&)> on_snapshot;
+    std::function<void(const control::PauseRequest&)> on_pause;
+  };
+  // Takes over an inherited descriptor and says hello.
+  static Result<std::unique_ptr<ControlSocket>> open(EventLoop& loop, int fd, Callbacks callbacks);
   ~ControlSocket();
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
@@ -26,13 +30,14 @@ class ControlSocket {
   void send(const control::Message& message);
 
  private:
-  ControlSocket(EventLoop& loop, UniqueFd socket, std::function<void()> on_stop);
+  ControlSocket(EventLoop& loop, UniqueFd socket, Callbacks callbacks);
   void on_readable();
+  bool handle(const control::Message& message);
   void close_and_stop();
 
   EventLoop& loop_;
   UniqueFd socket_;
-  std::function<void()> on_stop_;
+  Callbacks callbacks_;
   control::MessageParser parser_;
   WatchId watch_ = WatchId::kNone;
 };

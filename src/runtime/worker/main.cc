@@ -29,7 +29,7 @@ int run(const std::vector<std::string>& words) {
     fmt::print("{}", sm::worker_help());
     return 0;
   }
-  if (options->kernel.empty()) return sm::prove_engine();
+  if (options->kernel.empty() && options->restore_from.empty()) return sm::prove_engine();
   sm::Log log("supermachine-worker", log_level());
   return sm::run_worker(*options, log);
 }

@@ -59,7 +59,18 @@ Status add_disk(Values& out, const std::string& value) {
   return set_path(out.virtio_blk.emplace_back(), value);
 }
 
-constexpr std::array<Flag, 16> kFlags = {{
+Status add_annotation(Values& out, const std::string& value) {
+  const auto equals = value.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    return usage("invalid value \"" + value + "\": not NAME=VALUE");
+  }
+  out.annotations[value.substr(0, equals)] = value.substr(equals + 1);
+  return {};
+}
+
+constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
+
+constexpr std::array<Flag, 27> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -112,6 +123,50 @@ constexpr std::array<Flag, 16> kFlags = {{
      }},
     {"--guest-config", "PATH", "JSON object with the guest's hostname, limits and files",
      [](Values& o, const std::string& v) { return set_path(o.guest_config, v); }},
+    {"--cpu-model", "NAME",
+     "processor that the guest sees: host or x86-64-v2 (default: the engine's)",
+     [](Values& o, const std::string& v) -> Status {
+       o.cpu_model = SM_TRY(parse_cpu_model(v));
+       return {};
+     }},
+    {"--restore-from", "PATH", "snapshot to go on from instead of booting",
+     [](Values& o, const std::string& v) { return set_path(o.restore_from, v); }},
+    {"--cow-restore", "", "accepted; a snapshot is always mapped copy-on-write",
+     [](Values&, const std::string&) -> Status { return {}; }},
+    {"--snapshot-out", "PATH", "where the snapshot of the triggers below goes",
+     [](Values& o, const std::string& v) { return set_path(o.snapshot_out, v); }},
+    {"--snapshot-on-pre-exec", "", "save the VM when its agent is ready and no command has run",
+     [](Values& o, const std::string&) -> Status {
+       o.snapshot_on_pre_exec = true;
+       return {};
+     }},
+    {"--snapshot-after-ms", "MS", "save the VM so long after its start",
+     [](Values& o, const std::string& v) -> Status {
+       o.snapshot_after_ms = SM_TRY(number<std::uint64_t>(v, 0, kMaxWaitMs));
+       return {};
+     }},
+    {"--quiesce-ms", "MS",
+     "let the guest settle so long between a trigger and the save (default 0)",
+     [](Values& o, const std::string& v) -> Status {
+       o.quiesce_ms = SM_TRY(number<std::uint64_t>(v, 0, kMaxWaitMs));
+       return {};
+     }},
+    {"--kernel-digest", "TEXT", "for the manifest of snapshots: names the kernel",
+     [](Values& o, const std::string& v) -> Status {
+       o.kernel_digest = v;
+       return {};
+     }},
+    {"--initramfs-digest", "TEXT", "the same of the initramfs",
+     [](Values& o, const std::string& v) -> Status {
+       o.initramfs_digest = v;
+       return {};
+     }},
+    {"--annotate", "K=V", "for the manifest of snapshots; repeatable", add_annotation},
+    {"--snapshot-replace", "", "--snapshot-out may replace a snapshot",
+     [](Values& o, const std::string&) -> Status {
+       o.snapshot_replace = true;
+       return {};
+     }},
 }};
 
 // Kept outside the options: --vcpus wins wherever it stands.
@@ -151,6 +206,11 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
     const auto equals = word.find('=');
     const Flag* flag = find_flag(std::string_view(word).substr(0, equals));
     if (flag == nullptr) return usage("unknown arg: " + word);
+    if (flag->argument.empty()) {
+      if (equals != std::string::npos) return usage(std::string(flag->name) + ": takes no value");
+      found.push_back({flag, {}});
+      continue;
+    }
     if (equals != std::string::npos) {
       found.push_back({flag, word.substr(equals + 1)});
       continue;
@@ -162,6 +222,23 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
     found.push_back({flag, words[++i]});
   }
   return found;
+}
+
+Status check_together(const Values& o) {
+  if (!o.restore_from.empty() && (!o.kernel.empty() || !o.initramfs.empty() || o.cmdline)) {
+    return usage(
+        "--restore-from: a restored VM has its kernel already; leave out --kernel, "
+        "--initramfs and --cmdline");
+  }
+  if (!o.restore_from.empty() && o.snapshot_on_pre_exec) {
+    return usage("--snapshot-on-pre-exec: a restored VM is past that point");
+  }
+  const bool triggered = o.snapshot_on_pre_exec || o.snapshot_after_ms;
+  if (triggered && o.snapshot_out.empty()) return usage("--snapshot-out: missing");
+  if (!triggered && !o.snapshot_out.empty()) {
+    return usage("--snapshot-out: no trigger; add --snapshot-on-pre-exec or --snapshot-after-ms");
+  }
+  return {};
 }
 
 }  // namespace
@@ -176,8 +253,11 @@ Result<WorkerOptions> parse_worker_options(std::span<const std::string> words) {
       return fail(error.code(), std::string(o.flag->name) + ": " + error.cause(), error.remedy());
     }
     if (o.flag->name == "--vcpus") explicit_vcpus = out.vcpus;
+    out.vcpus_given |= o.flag->name == "--vcpus" || o.flag->name == "--profile";
+    out.memory_given |= o.flag->name == "--memory";
   }
   if (explicit_vcpus) out.vcpus = *explicit_vcpus;
+  SM_TRY_STATUS(check_together(out));
   return out;
 }
 

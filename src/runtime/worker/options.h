@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "vmm/cpu/cpuid_model.h"
 
 namespace sm {
 
@@ -32,6 +34,18 @@ struct WorkerOptions {
   std::string engine = "auto";
   std::optional<int> control_fd;
   std::string guest_config;
+
+  std::optional<CpuModel> cpu_model;
+  std::string restore_from;
+  std::string snapshot_out;
+  bool snapshot_on_pre_exec = false;
+  bool snapshot_replace = false;
+  std::optional<std::uint64_t> snapshot_after_ms;
+  std::uint64_t quiesce_ms = 0;
+  std::string kernel_digest, initramfs_digest;     // for the manifests of snapshots
+  std::map<std::string, std::string> annotations;  // the same
+  // Whether --memory and --vcpus or --profile were given: what a snapshot says is the default else.
+  bool memory_given = false, vcpus_given = false;
 };
 
 inline constexpr std::uint64_t kMinMemoryMib = 32;

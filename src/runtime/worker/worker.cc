@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "runtime/worker/control_socket.h"
 #include "runtime/worker/guest_config.h"
+#include "runtime/worker/snapshots.h"
 #include "vmm/cpu/select.h"
 #include "vmm/loader/cpio.h"
 #include "vmm/vm.h"
@@ -46,8 +47,7 @@ Result<std::vector<std::byte>> config_archive(const WorkerOptions& options) {
   return archive.finish();
 }
 
-Result<VmConfig> vm_config(const WorkerOptions& options) {
-  VmConfig config;
+Status set_boot(const WorkerOptions& options, VmConfig& config) {
   config.memory_bytes = options.memory_mib << 20;
   config.vcpus = options.vcpus;
   config.kernel = SM_TRY(open_input(options.kernel, "--kernel"));
@@ -56,6 +56,20 @@ Result<VmConfig> vm_config(const WorkerOptions& options) {
   }
   config.extra_initramfs = SM_TRY(config_archive(options));
   config.command_line = options.cmdline.value_or(kDefaultCommandLine);
+  return {};
+}
+
+// `snapshot`: to go on from; null boots.
+Result<VmConfig> vm_config(const WorkerOptions& options, OpenedSnapshot* snapshot) {
+  VmConfig config;
+  if (snapshot != nullptr) {
+    config.memory_bytes = snapshot->manifest.memory_bytes;
+    config.vcpus = snapshot->manifest.vcpus;
+    config.restore = std::move(snapshot->restore);
+  } else {
+    SM_TRY_STATUS(set_boot(options, config));
+  }
+  if (options.snapshot_on_pre_exec) config.hold_at = doorbell::Event::kAgentReady;
   for (std::size_t i = 0; i < options.virtio_blk.size(); ++i) {
     config.disks.push_back({.file = SM_TRY(open_input(options.virtio_blk[i], "--virtio-blk")),
                             .read_only = true,
@@ -103,6 +117,14 @@ class Worker {
   Status prepare();
   Status watch_signals();
   Status start_vm();
+  Result<std::optional<OpenedSnapshot>> restore_source() const;
+  Result<EngineChoice> choose_engine(const OpenedSnapshot* snapshot) const;
+  void describe(const EngineChoice& engine, const VmConfig& config, const OpenedSnapshot* snapshot);
+  void on_guest_event(doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns);
+  void trigger_snapshot();
+  void snapshot(std::uint64_t id, const SnapshotOrder& order);
+  void pause(const control::PauseRequest& request);
+  void answer(std::uint64_t id, const Result<Capture>& result);
   void report(control::EventName name, std::uint32_t argument, std::uint64_t at_ns);
   void on_end(VmEnd end, const std::string& why);
 
@@ -112,6 +134,7 @@ class Worker {
   UniqueFd signals_;
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<Vm> vm_;
+  Manifest facts_;  // of this VM's snapshots, as far as they are known before
   std::optional<Error> failure_;
   bool fatal_ = false;
 };
@@ -136,7 +159,14 @@ Status Worker::prepare() {
   if (!options_.control_fd) return {};
   // A parent that died before this line is seen as the end of the control socket.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  control_ = SM_TRY(ControlSocket::open(loop_, *options_.control_fd, [this] { loop_.stop(); }));
+  control_ = SM_TRY(
+      ControlSocket::open(loop_, *options_.control_fd,
+                          {.on_stop = [this] { loop_.stop(); },
+                           .on_snapshot =
+                               [this](const control::SnapshotRequest& r) {
+                                 snapshot(r.id, {r.path, r.changed_only, r.replace});
+                               },
+                           .on_pause = [this](const control::PauseRequest& r) { pause(r); }}));
   return {};
 }
 
@@ -151,21 +181,123 @@ void Worker::on_end(VmEnd end, const std::string& why) {
   loop_.stop();
 }
 
+Result<std::optional<OpenedSnapshot>> Worker::restore_source() const {
+  if (options_.restore_from.empty()) return std::nullopt;
+  return SM_TRY_WITH(open_snapshot(options_.restore_from), "--restore-from");
+}
+
+Result<EngineChoice> Worker::choose_engine(const OpenedSnapshot* snapshot) const {
+  if (snapshot == nullptr) return select_engine(options_.engine, options_.cpu_model);
+  const CpuModel model =
+      SM_TRY_WITH(parse_cpu_model(snapshot->manifest.cpu_model), options_.restore_from);
+  EngineChoice choice = SM_TRY(select_engine(options_.engine, options_.cpu_model.value_or(model)));
+  SM_TRY_STATUS(check_snapshot(snapshot->manifest, options_, choice.vm->cpu()));
+  return choice;
+}
+
+void Worker::describe(const EngineChoice& engine, const VmConfig& config,
+                      const OpenedSnapshot* snapshot) {
+  if (snapshot != nullptr) {
+    facts_ = snapshot->manifest;
+    facts_.base = SnapshotBase{snapshot->path, snapshot->manifest.memory_digest};
+  } else {
+    facts_.memory_bytes = config.memory_bytes;
+    facts_.vcpus = config.vcpus;
+    facts_.kernel_digest = options_.kernel_digest;
+    facts_.initramfs_digest = options_.initramfs_digest;
+  }
+  facts_.program = "supermachine-worker " SM_VERSION;
+  facts_.engine = engine.name;
+  const EngineCpu cpu = engine.vm->cpu();
+  facts_.cpu_model = cpu.model;
+  facts_.cpu_signature = cpu.signature;
+  for (const auto& [key, value] : options_.annotations) facts_.annotations[key] = value;
+}
+
 Status Worker::start_vm() {
-  EngineChoice choice = SM_TRY(select_engine(options_.engine));
+  auto snapshot = SM_TRY(restore_source());
+  OpenedSnapshot* source = snapshot ? &*snapshot : nullptr;
+  EngineChoice choice = SM_TRY(choose_engine(source));
   log_.info("engine {}: {}", choice.name, choice.reason);
   VmCallbacks callbacks{
       .on_event =
           [this](doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns) {
-            loop_.post([=, this] { report(control_event(event), argument, at_ns); });
+            loop_.post([=, this] { on_guest_event(event, argument, at_ns); });
           },
       .on_end = [this](VmEnd end,
                        const std::string& why) { loop_.post([=, this] { on_end(end, why); }); }};
-  vm_ = SM_TRY(
-      Vm::create(std::move(choice.vm), SM_TRY(vm_config(options_)), std::move(callbacks), log_));
+  VmConfig config = SM_TRY(vm_config(options_, source));
+  describe(choice, config, source);
+  vm_ = SM_TRY(Vm::create(std::move(choice.vm), std::move(config), std::move(callbacks), log_));
   SM_TRY_STATUS(vm_->start());
   report(control::EventName::kStarted, 0, monotonic_ns());
+  if (options_.snapshot_after_ms) {
+    loop_.add_timer(now() + std::chrono::milliseconds(*options_.snapshot_after_ms),
+                    [this] { trigger_snapshot(); });
+  }
   return {};
+}
+
+// --- snapshots ---
+
+void Worker::on_guest_event(doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns) {
+  if (event == doorbell::Event::kAgentReady && options_.snapshot_on_pre_exec) trigger_snapshot();
+  report(control_event(event), argument, at_ns);
+}
+
+void Worker::trigger_snapshot() {
+  const auto take = [this] {
+    snapshot(control::kTriggeredSnapshot,
+             {.path = options_.snapshot_out, .replace = options_.snapshot_replace});
+    vm_->release();
+  };
+  if (options_.quiesce_ms == 0) return take();
+  loop_.add_timer(now() + std::chrono::milliseconds(options_.quiesce_ms), take);
+}
+
+void Worker::snapshot(std::uint64_t id, const SnapshotOrder& order) {
+  if (vm_ == nullptr) return answer(id, fail(Code::kInvalidArgument, "the VM has not started yet"));
+  if (order.changed_only && !facts_.base) {
+    return answer(id, fail(Code::kInvalidArgument,
+                           "this VM was not restored from a snapshot, so there is no base",
+                           "take a whole snapshot"));
+  }
+  answer(id, take_snapshot(*vm_, facts_, order, [this] { vm_->release(); }));
+}
+
+void Worker::pause(const control::PauseRequest& request) {
+  if (vm_ == nullptr) {
+    return answer(request.id, fail(Code::kInvalidArgument, "the VM has not started yet"));
+  }
+  Status status;
+  if (request.pause) {
+    status = vm_->pause();
+  } else {
+    vm_->resume();
+  }
+  if (!status) return answer(request.id, fail(std::move(status).error()));
+  answer(request.id, Capture{});
+}
+
+void Worker::answer(std::uint64_t id, const Result<Capture>& result) {
+  if (result) {
+    log_.info("snapshot: {} bytes, pause {} us", result->written_bytes,
+              std::chrono::duration_cast<std::chrono::microseconds>(result->pause).count());
+    if (control_) {
+      control_->send(control::Done{id, static_cast<std::uint64_t>(result->pause.count()),
+                                   result->written_bytes});
+    }
+    return;
+  }
+  const Error& error = result.error();
+  log_.error("snapshot: {}", error.text());
+  if (control_) {
+    control_->send(control::Refused{
+        id, {std::string(code_name(error.code())), error.cause(), error.remedy()}});
+  } else {
+    failure_ = error;
+    loop_.stop();
+  }
 }
 
 int Worker::run() {

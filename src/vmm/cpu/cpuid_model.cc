@@ -338,4 +338,17 @@ std::uint32_t physical_address_bits(std::span<const CpuidLeaf> leaves) {
   return sizes == nullptr || (sizes->eax & 0xFF) == 0 ? kWithoutLeaf : sizes->eax & 0xFF;
 }
 
+// FNV-1a over the leaves' numbers. Not a matter of trust: it only names what is the same.
+std::string cpu_signature(std::span<const CpuidLeaf> leaves) {
+  constexpr std::uint64_t kStart = 0xCBF2'9CE4'8422'2325, kPrime = 0x100'0000'01B3;
+  std::uint64_t hash = kStart;
+  for (const CpuidLeaf& leaf : leaves) {
+    for (const std::uint32_t word :
+         {leaf.function, leaf.index, leaf.eax, leaf.ebx, leaf.ecx, leaf.edx}) {
+      for (int shift = 0; shift < 32; shift += 8) hash = (hash ^ (word >> shift & 0xFF)) * kPrime;
+    }
+  }
+  return fmt::format("cpuid-{:016x}", hash);
+}
+
 }  // namespace sm

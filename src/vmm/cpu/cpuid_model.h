@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -37,6 +38,9 @@ struct CpuPlace {
 // Fails with kUnsupported when a feature the model must have is not among it.
 Result<std::vector<CpuidLeaf>> build_cpuid(CpuModel model, std::span<const CpuidLeaf> supported,
                                            CpuPlace place);
+
+// A short text that two lists share exactly when they show guests the same processor.
+std::string cpu_signature(std::span<const CpuidLeaf> leaves);
 
 // Guest-physical address bits that the leaves announce.
 std::uint32_t physical_address_bits(std::span<const CpuidLeaf> leaves);

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "vmm/cpu/cpu_state.h"
+#include "vmm/cpu/platform_state.h"
 #include "vmm/irqchip/irq_line.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -63,11 +64,20 @@ class EngineVcpu {
   virtual Status set_state(const CpuState& state) = 0;
 };
 
+// What guests see of the processor.
+struct EngineCpu {
+  std::string model;  // "host", "x86-64-v2"
+  // For a model that depends on the host: the same text on hosts that show the same processor.
+  // Empty for a model that is the same everywhere.
+  std::string signature;
+};
+
 class EngineVm {
  public:
   virtual ~EngineVm() = default;
 
   virtual std::string_view engine_name() const = 0;  // "kvm", "soft", "fake"
+  virtual EngineCpu cpu() const = 0;
 
   // Makes all regions of `memory` visible to the guest. Once, before the first vCPU.
   virtual Status map_memory(const GuestMemory& memory) = 0;
@@ -81,6 +91,11 @@ class EngineVm {
   // CPUID already set.
   virtual Result<std::unique_ptr<EngineVcpu>> create_vcpu(std::uint32_t index,
                                                           std::uint32_t count) = 0;
+
+  // The interrupt controller and the clock. Only while no vCPU is in the guest. Setting comes
+  // before the vCPUs' set_state(), and the saved machine's clock goes on from where it stood.
+  virtual Result<PlatformState> platform_state() const = 0;
+  virtual Status set_platform_state(const PlatformState& state) = 0;
 };
 
 inline constexpr std::uint32_t kMaxVcpus = 32;

@@ -12,7 +12,7 @@ namespace sm {
 struct IoApicState {
   static constexpr std::uint32_t kPins = 24;
 
-  std::uint32_t id = 0;
+  std::uint32_t id = 0;                            // 0 ... 15
   std::uint32_t select = 0;                        // the index register
   std::uint32_t lines = 0;                         // levels of the pins, one bit each
   std::array<std::uint64_t, kPins> redirection{};  // with remote IRR (bit 14)

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
+#include "vmm/cpu/cpuid_model.h"
 #include "vmm/cpu/engine.h"
 
 namespace sm {
@@ -17,6 +19,8 @@ struct EngineChoice {
 
 // `wanted`: "auto" takes KVM where it runs guest kernels natively and the software CPU elsewhere;
 // "kvm" takes KVM as it is.
-Result<EngineChoice> select_engine(const std::string& wanted);
+// `model`: the processor that guests see; without one, the engine's usual.
+Result<EngineChoice> select_engine(const std::string& wanted,
+                                   std::optional<CpuModel> model = std::nullopt);
 
 }  // namespace sm

@@ -1,6 +1,8 @@
 #include "vmm/memory/guest_memory.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,14 +18,30 @@ namespace {
 constexpr std::uint64_t kMinBytes = 1ull << 20;
 constexpr std::uint64_t kMaxBytes = 1ull << 40;
 
-Result<MemoryRegion> map_region(std::uint64_t start, std::uint64_t size) {
+// `file`: where its contents begin at `offset`; -1 for zeros.
+Result<MemoryRegion> map_region(std::uint64_t start, std::uint64_t size, int file,
+                                std::uint64_t offset) {
   // NORESERVE: a VM's nominal memory may exceed the host's; admission is decided above the VMM.
-  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const int flags = MAP_PRIVATE | MAP_NORESERVE | (file < 0 ? MAP_ANONYMOUS : 0);
+  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, file,
+                      static_cast<off_t>(file < 0 ? 0 : offset));
   if (host == MAP_FAILED) return fail_errno("map guest memory", errno);
   // One VM's pages must never show up in a core file of the worker.
   ::madvise(host, size, MADV_DONTDUMP);
   return MemoryRegion{GuestPhysAddr(start), size, static_cast<std::byte*>(host)};
+}
+
+Status read_all_at(int file, std::byte* out, std::uint64_t length, off_t offset) {
+  while (length != 0) {
+    const ssize_t n = ::pread(file, out, length, offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno("read guest memory", errno);
+    if (n == 0) return fail(Code::kCorrupt, "a memory image ends early");
+    out += n;
+    length -= static_cast<std::uint64_t>(n);
+    offset += n;
+  }
+  return {};
 }
 
 tl::unexpected<Error> outside(GuestPhysAddr at, std::uint64_t length) {
@@ -36,6 +54,71 @@ tl::unexpected<Error> outside(GuestPhysAddr at, std::uint64_t length) {
 }  // namespace
 
 Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t bytes) {
+  return map(bytes, -1);
+}
+
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create_from(std::uint64_t bytes,
+                                                              std::vector<MemoryLayer> layers) {
+  if (layers.empty() || !layers.front().pages.empty()) {
+    return fail(Code::kInternal, "guest memory from layers without a whole one");
+  }
+  for (const MemoryLayer& layer : layers) {
+    struct stat info {};
+    if (::fstat(layer.file.get(), &info) < 0) return fail_errno("memory image", errno);
+    if (static_cast<std::uint64_t>(info.st_size) != bytes) {
+      return fail(Code::kCorrupt, "a memory image of " + std::to_string(info.st_size) +
+                                      " bytes for a machine of " + std::to_string(bytes));
+    }
+  }
+  auto memory = SM_TRY(map(bytes, layers.front().file.get()));
+  for (std::size_t i = 1; i < layers.size(); ++i) SM_TRY_STATUS(memory->cover(layers[i]));
+  memory->layers_ = std::move(layers);
+  return memory;
+}
+
+std::vector<HostPages> GuestMemory::host_pages(PageRange range) const {
+  std::vector<HostPages> pieces;
+  std::uint64_t before = 0;
+  for (const MemoryRegion& region : regions_) {
+    const std::uint64_t pages = region.size / addr_map::kPageSize;
+    if (range.count != 0 && range.first >= before && range.first < before + pages) {
+      const std::uint64_t n = std::min(range.count, before + pages - range.first);
+      pieces.push_back(
+          {region.host + (range.first - before) * addr_map::kPageSize, {range.first, n}});
+      range = {range.first + n, range.count - n};
+    }
+    before += pages;
+  }
+  if (range.count != 0) pieces.clear();
+  return pieces;
+}
+
+// Long ranges are mapped, short ones are read: the kernel limits the number of mappings.
+Status GuestMemory::cover(const MemoryLayer& layer) {
+  constexpr std::uint64_t kMapFrom = 256;  // pages
+  for (const PageRange& range : layer.pages) {
+    const auto pieces = host_pages(range);
+    if (pieces.empty()) {
+      return fail(Code::kCorrupt, "changed pages outside of the machine's memory");
+    }
+    for (const auto& [host, pages] : pieces) {
+      const auto offset = static_cast<off_t>(pages.first * addr_map::kPageSize);
+      const std::uint64_t length = pages.count * addr_map::kPageSize;
+      if (pages.count < kMapFrom) {
+        SM_TRY_STATUS(read_all_at(layer.file.get(), host, length, offset));
+        continue;
+      }
+      if (::mmap(host, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
+                 layer.file.get(), offset) == MAP_FAILED) {
+        return fail_errno("map changed guest memory", errno);
+      }
+      ::madvise(host, length, MADV_DONTDUMP);
+    }
+  }
+  return {};
+}
+
+Result<std::unique_ptr<GuestMemory>> GuestMemory::map(std::uint64_t bytes, int file) {
   if (bytes < kMinBytes || bytes > kMaxBytes || bytes % addr_map::kPageSize != 0) {
     return fail(Code::kInvalidArgument,
                 "guest memory of " + std::to_string(bytes) + " bytes is not possible",
@@ -43,9 +126,9 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t bytes) {
   }
   std::unique_ptr<GuestMemory> memory(new GuestMemory(bytes));
   const std::uint64_t low = std::min(bytes, addr_map::kLowRamEnd);
-  memory->regions_.push_back(SM_TRY(map_region(0, low)));
+  memory->regions_.push_back(SM_TRY(map_region(0, low, file, 0)));
   if (bytes > low) {
-    memory->regions_.push_back(SM_TRY(map_region(addr_map::kHighRamStart, bytes - low)));
+    memory->regions_.push_back(SM_TRY(map_region(addr_map::kHighRamStart, bytes - low, file, low)));
   }
   return memory;
 }

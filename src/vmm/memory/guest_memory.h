@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "vmm/memory/guest_addr.h"
+#include "vmm/memory/page_range.h"
 
 namespace sm {
 
@@ -33,11 +35,29 @@ class MemoryObserver {
   virtual void on_device_write(GuestPhysAddr at, std::uint64_t length) = 0;
 };
 
+// A file whose bytes are the contents of RAM, at the offset of their page. `pages` (ascending,
+// apart) are those that it holds; empty: all.
+struct MemoryLayer {
+  UniqueFd file;
+  std::vector<PageRange> pages;
+};
+
+// The host view of pages that are contiguous in it.
+struct HostPages {
+  std::byte* host;
+  PageRange pages;
+};
+
 class GuestMemory {
  public:
   // Anonymous zeroed memory of `bytes` (a multiple of 4096, 1 MiB .. 1 TiB), laid out as
   // vmm/memory/addr_map.h says. Pages cost nothing until they are touched.
   static Result<std::unique_ptr<GuestMemory>> create(std::uint64_t bytes);
+  // The same with contents: pages of later layers cover those of earlier ones, the first one holds
+  // all. Mapped copy-on-write: nothing is read before it is used, the files are never written.
+  // Their owner must not shorten them.
+  static Result<std::unique_ptr<GuestMemory>> create_from(std::uint64_t bytes,
+                                                          std::vector<MemoryLayer> layers);
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
@@ -46,6 +66,10 @@ class GuestMemory {
 
   std::uint64_t size() const { return size_; }
   std::span<const MemoryRegion> regions() const { return regions_; }
+  // One piece per region; none when a page is outside RAM. For capturing memory and nobody else.
+  std::vector<HostPages> host_pages(PageRange range) const;
+  // What create_from() was given.
+  std::span<const MemoryLayer> layers() const { return layers_; }
 
   // True when all of [at, at+length) is RAM.
   bool contains(GuestPhysAddr at, std::uint64_t length) const;
@@ -84,6 +108,8 @@ class GuestMemory {
 
  private:
   explicit GuestMemory(std::uint64_t size) : size_(size) {}
+  static Result<std::unique_ptr<GuestMemory>> map(std::uint64_t bytes, int file);
+  Status cover(const MemoryLayer& layer);
   std::byte* host_of(GuestPhysAddr at, std::uint64_t length) const;
   void report(GuestPhysAddr at, std::uint64_t length) {
     if (observer_) observer_->on_device_write(at, length);
@@ -91,6 +117,7 @@ class GuestMemory {
 
   std::uint64_t size_;
   std::vector<MemoryRegion> regions_;
+  std::vector<MemoryLayer> layers_;
   // No part of the contents: the engine sees a constant GuestMemory and still wants to know.
   mutable std::shared_ptr<MemoryObserver> observer_;
 };

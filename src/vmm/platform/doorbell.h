@@ -32,6 +32,7 @@ class Doorbell final : public BusDevice {
   void read(std::uint64_t offset, std::span<std::byte> out) override;
   void write(std::uint64_t offset, std::span<const std::byte> in) override;
 
+  std::uint32_t generation() const { return generation_; }
   // Before the vCPUs run.
   void set_generation(std::uint32_t generation) { generation_ = generation; }
   std::uint64_t unknown_events() const { return unknown_events_; }

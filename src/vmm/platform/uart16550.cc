@@ -264,4 +264,44 @@ bool Uart16550::input_room_locked() {
   return true;
 }
 
+UartState Uart16550::state() const {
+  const std::lock_guard lock(mutex_);
+  return {.interrupt_enable = regs_.interrupt_enable,
+          .fifo_control = regs_.fifo_control,
+          .line_control = regs_.line_control,
+          .modem_control = regs_.modem_control,
+          .modem_delta = regs_.modem_delta,
+          .scratch = regs_.scratch,
+          .divisor_low = regs_.divisor_low,
+          .divisor_high = regs_.divisor_high,
+          .overrun = regs_.overrun,
+          .transmit_pending = regs_.transmit_pending,
+          .fifo = {fifo_.begin(), fifo_.end()}};
+}
+
+void Uart16550::set_state(const UartState& state) {
+  const std::lock_guard lock(mutex_);
+  regs_ = {.interrupt_enable = static_cast<std::uint8_t>(state.interrupt_enable & 0x0F),
+           .fifo_control = state.fifo_control,
+           .line_control = state.line_control,
+           .modem_control = state.modem_control,
+           .modem_delta = state.modem_delta,
+           .scratch = state.scratch,
+           .divisor_low = state.divisor_low,
+           .divisor_high = state.divisor_high,
+           .overrun = state.overrun,
+           .transmit_pending = state.transmit_pending};
+  const std::size_t count = std::min(state.fifo.size(), kFifoSize);
+  fifo_.assign(state.fifo.begin(), state.fifo.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+void Uart16550::go_on() {
+  bool pending = false;
+  {
+    const std::lock_guard lock(mutex_);
+    pending = interrupt_cause_locked() != kIirNone;
+  }
+  if (pending) irq_->trigger();
+}
+
 }  // namespace sm

@@ -12,6 +12,7 @@
 #include "vmm/bus/bus_device.h"
 #include "vmm/irqchip/irq_line.h"
 #include "vmm/platform/console_log.h"
+#include "vmm/platform/uart_state.h"
 
 namespace sm {
 
@@ -36,6 +37,12 @@ class Uart16550 final : public BusDevice {
   // `callback` is called on a vCPU thread, no lock held, when there is room again after an
   // offer_input() that did not take everything. Set before the guest runs.
   void on_input_room(std::function<void()> callback) { input_room_ = std::move(callback); }
+
+  UartState state() const;
+  // Input that was accepted and not received yet is not part of a state. Before the guest runs.
+  void set_state(const UartState& state);
+  // Repeats an interrupt that may have been lost on the way. After everything is restored.
+  void go_on();
 
  private:
   struct Registers {
@@ -76,7 +83,7 @@ class Uart16550 final : public BusDevice {
   ConsoleSink* sink_;
   std::function<void()> input_room_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   Registers regs_;
   std::deque<std::byte> fifo_;   // received, at most kFifoSize
   std::deque<std::byte> input_;  // not yet received, at most kInputLimit

@@ -20,6 +20,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "vmm/memory/page_range.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/manifest.h"
 
@@ -43,10 +44,7 @@ class SnapshotWriter {
   int memory_fd() const;
   // For a diff: which pages (4096 bytes, by number, ascending ranges) this snapshot holds; the
   // others are the base's. Not called: all of them.
-  struct PageRange {
-    std::uint64_t first = 0, count = 0;
-    bool operator==(const PageRange&) const = default;
-  };
+  using PageRange = sm::PageRange;
   void set_pages(std::vector<PageRange> pages);
   // Completes it under its name. Fills in the manifest's format, state_bytes and state_crc. kIo
   // when the disk is full: nothing is left behind and what was there before still is.
@@ -68,6 +66,7 @@ class Snapshot {
   MachineState take_state();
   // Read-only; size() bytes long. A diff's own file, not the base's.
   const UniqueFd& memory_fd() const;
+  UniqueFd take_memory();
   // A diff: its pages. Empty otherwise.
   std::span<const SnapshotWriter::PageRange> pages() const;
 

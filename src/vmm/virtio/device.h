@@ -79,6 +79,12 @@ class VirtioDevice {
   // returns true when more are waiting (it is then called again after other work had its turn).
   // An error makes the transport show DEVICE_NEEDS_RESET. Thread: the device's loop.
   virtual Result<bool> process_queue(std::uint32_t index) = 0;
+  // How far queue `index` has been worked off. Only between activate() and reset(). Devices hold no
+  // chain while their lock is free, so this and guest memory are all there is to know.
+  virtual QueuePosition queue_position(std::uint32_t index) const = 0;
+  // In the place of activate() when the machine goes on from a snapshot: the queues stand where
+  // they stood, the host's side is new. Before the loop and the vCPUs run.
+  virtual Status restore(VirtioActivation activation) { return activate(std::move(activation)); }
   // Forgets queues and requests; also called when nothing was activated. After return the device
   // touches no guest memory. Thread: a vCPU's, or the one that stops the VM.
   virtual void reset() = 0;

@@ -333,6 +333,11 @@ void MmioTransport::activate_locked() {
 }
 
 Status MmioTransport::try_activate_locked() {
+  return device_.activate(SM_TRY(activation_locked({})));
+}
+
+// `saved`: where the queues stand, one per queue; empty for queues that begin.
+Result<VirtioActivation> MmioTransport::activation_locked(std::span<const VirtioQueueState> saved) {
   VirtioActivation activation;
   activation.features = driver_features_ & device_.features();
   for (std::size_t i = 0; i < queues_.size(); ++i) {
@@ -345,11 +350,12 @@ Status MmioTransport::try_activate_locked() {
         .ready = registers.ready,
         .event_idx = (activation.features & kRingEventIdx) != 0,
         .indirect = (activation.features & kRingIndirectDesc) != 0,
+        .position = saved.empty() ? QueuePosition{} : saved[i].position,
     };
     activation.queues.push_back(
         SM_TRY(Queue::create(memory_, config, device_.queue_max_sizes()[i])));
   }
-  return device_.activate(std::move(activation));
+  return activation;
 }
 
 // Finished when this returns: the device touches no guest memory any more.
@@ -364,6 +370,74 @@ void MmioTransport::reset_locked() {
   std::fill(queues_.begin(), queues_.end(), QueueRegisters{});
   config_change_pending_ = false;
   interrupt_status_.store(0, std::memory_order_release);
+}
+
+// --- snapshots ---
+
+VirtioState MmioTransport::state() const {
+  VirtioState state{.device_type = static_cast<std::uint32_t>(device_.type()),
+                    .status = status_,
+                    .device_features_select = device_features_select_,
+                    .driver_features_select = driver_features_select_,
+                    .driver_features = driver_features_,
+                    .queue_select = queue_select_,
+                    .interrupt_status = interrupt_status_.load(std::memory_order_acquire),
+                    .config_generation = config_generation_.load(std::memory_order_acquire),
+                    .config_change_pending = config_change_pending_,
+                    .active = active_,
+                    .queues = {},
+                    .device = {}};
+  for (std::uint32_t i = 0; i < queues_.size(); ++i) {
+    const QueueRegisters& queue = queues_[i];
+    state.queues.push_back(
+        {.size = queue.size,
+         .descriptors = queue.descriptors,
+         .available = queue.available,
+         .used = queue.used,
+         .ready = queue.ready,
+         .position = active_ && queue.ready ? device_.queue_position(i) : QueuePosition{}});
+  }
+  return state;
+}
+
+Status MmioTransport::set_state(const VirtioState& state) {
+  const std::lock_guard lock(mutex_);
+  if (state.device_type != static_cast<std::uint32_t>(device_.type()) || !state.device.empty()) {
+    return fail(Code::kUnsupported, std::string(name()) + ": the state is another device's");
+  }
+  if (state.queues.size() != queues_.size()) {
+    return fail(Code::kCorrupt, std::string(name()) + ": a state of " +
+                                    std::to_string(state.queues.size()) + " queues");
+  }
+  status_ = state.status & (kDriverBits | VIRTIO_CONFIG_S_NEEDS_RESET);
+  device_features_select_ = state.device_features_select;
+  driver_features_select_ = state.driver_features_select;
+  driver_features_ = state.driver_features;
+  queue_select_ = state.queue_select;
+  interrupt_status_ = state.interrupt_status & (VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
+  config_generation_ = state.config_generation;
+  config_change_pending_ = state.config_change_pending;
+  for (std::size_t i = 0; i < queues_.size(); ++i) {
+    const VirtioQueueState& saved = state.queues[i];
+    queues_[i] = {saved.size, saved.descriptors, saved.available, saved.used, saved.ready};
+  }
+  if (!state.active) return {};
+  constexpr std::uint32_t kRunning = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+  if ((status_ & kRunning) != kRunning || !features_acceptable_locked()) {
+    return fail(Code::kCorrupt, std::string(name()) + ": active without a driver");
+  }
+  auto activation = SM_TRY_WITH(activation_locked(state.queues), name());
+  SM_TRY_STATUS(device_.restore(std::move(activation)));
+  active_ = true;
+  return {};
+}
+
+void MmioTransport::go_on() {
+  const std::lock_guard lock(mutex_);
+  if (interrupt_status_ != 0) irq_->trigger();
+  for (std::uint32_t i = 0; i < queues_.size(); ++i) {
+    if (active_ && queues_[i].ready) notify(i);
+  }
 }
 
 }  // namespace sm

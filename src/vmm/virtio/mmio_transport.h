@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -21,6 +22,7 @@
 #include "vmm/irqchip/irq_line.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/virtio/device.h"
+#include "vmm/virtio/virtio_state.h"
 
 namespace sm {
 
@@ -43,6 +45,20 @@ class MmioTransport final : public BusDevice, private VirtioInterrupt {
   // Lets guest writes to the notify register signal the device's loop without a vCPU exit, where
   // the engine can. `base` is where the registers appear. Before the vCPUs start.
   Status register_ioevents(EngineVm& engine, GuestPhysAddr base);
+
+  // --- snapshots ---
+
+  // While the lock is held the device neither touches guest memory nor interrupts.
+  std::unique_lock<std::mutex> freeze() { return std::unique_lock(mutex_); }
+  // Everything, as it stands. Frozen, no vCPU in the guest.
+  VirtioState state() const;
+  // Puts a new transport and its device into a saved state. kCorrupt when no driver could have
+  // brought this device there, kUnsupported for another device's. Before the vCPUs and the loop
+  // run.
+  Status set_state(const VirtioState& state);
+  // Has the device look at its queues, and repeats an interrupt that may have been lost on the way.
+  // After set_state() of all devices and vCPUs.
+  void go_on();
 
   // Resets the device and detaches from the loop: after return nothing calls into the device, and
   // register writes have no effect. Idempotent. Thread: the loop's, or any while it does not run.
@@ -82,6 +98,7 @@ class MmioTransport final : public BusDevice, private VirtioInterrupt {
   void write_queue_locked(std::uint64_t offset, std::uint32_t value);
   void write_status_locked(std::uint32_t value);
   void activate_locked();
+  Result<VirtioActivation> activation_locked(std::span<const VirtioQueueState> saved);
   Status try_activate_locked();
   void reset_locked();
   void fail_locked(const Error& error);

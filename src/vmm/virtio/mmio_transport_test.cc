@@ -44,6 +44,9 @@ class DeviceFake : public VirtioDevice {
     results.pop_front();
     return result;
   }
+  QueuePosition queue_position(std::uint32_t index) const override {
+    return activation.queues[index].position();
+  }
   void reset() override { ++resets; }
 
   static constexpr std::uint16_t kSizes[] = {16, 32};
@@ -68,6 +71,7 @@ class EngineFake : public EngineVm {
   };
   explicit EngineFake(Status result) : result_(std::move(result)) {}
   std::string_view engine_name() const override { return "fake"; }
+  EngineCpu cpu() const override { return {"fake", {}}; }
   Status map_memory(const GuestMemory&) override { return {}; }
   Result<std::unique_ptr<IrqLine>> irq_line(std::uint32_t) override {
     return fail(Code::kUnsupported, "none");
@@ -79,6 +83,8 @@ class EngineFake : public EngineVm {
   Result<std::unique_ptr<EngineVcpu>> create_vcpu(std::uint32_t, std::uint32_t) override {
     return fail(Code::kUnsupported, "none");
   }
+  Result<PlatformState> platform_state() const override { return PlatformState{}; }
+  Status set_platform_state(const PlatformState&) override { return {}; }
   std::vector<Ioevent> ioevents;
 
  private:

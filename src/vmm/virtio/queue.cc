@@ -76,6 +76,9 @@ Result<Queue> Queue::create(GuestMemory& memory, const QueueConfig& config,
   }
   queue.config_ = config;
   queue.max_chain_ = max_size;
+  queue.next_available_ = queue.available_seen_ = config.position.next_available;
+  queue.next_used_ = config.position.next_used;
+  queue.signalled_used_ = config.position.signalled_used;
   return queue;
 }
 
@@ -105,6 +108,16 @@ Result<bool> Queue::find_available() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   SM_TRY_STATUS(refresh_available());
   return next_available_ != available_seen_;
+}
+
+Result<std::uint16_t> Queue::watch_available() {
+  const GuestPhysAddr index = at(config_.available, ring::kAvailIndex);
+  if (config_.event_idx) {
+    SM_TRY_STATUS(memory_->store_release_u16(at(config_.used, ring::avail_event(config_.size)),
+                                             SM_TRY(memory_->load_acquire_u16(index))));
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  return memory_->load_acquire_u16(index);
 }
 
 Status Queue::walk(std::uint16_t head, Chain& chain) const {

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/virtio/buffers.h"
+#include "vmm/virtio/virtio_state.h"
 
 namespace sm {
 
@@ -41,6 +42,7 @@ struct QueueConfig {
   bool ready = false;
   bool event_idx = false;
   bool indirect = false;
+  QueuePosition position{};  // of a queue that goes on from a snapshot
 };
 
 class Queue {
@@ -55,6 +57,7 @@ class Queue {
   bool ready() const { return config_.ready; }
   std::uint16_t size() const { return config_.size; }
   GuestMemory& memory() const { return *memory_; }
+  QueuePosition position() const { return {next_available_, next_used_, signalled_used_}; }
 
   // Fills `chain` with the next available chain and says true, or says false when there is none.
   // With event_idx, asks for a notification about later ones before it says false (and looks again,
@@ -68,6 +71,8 @@ class Queue {
   Result<std::optional<Chain>> pop();
   // Un-pops the last popped chain (a device that has no room yet). Once per pop(), before push().
   void undo_pop();
+  // The driver's index of the next entry it will add; it will notify about that one.
+  Result<std::uint16_t> watch_available();
   // Returns a chain with the number of bytes written into its writable part, counted from its
   // first byte without gaps.
   Status push(const Chain& chain, std::uint32_t written);

@@ -163,6 +163,7 @@ class FakeVm final : public EngineVm {
   explicit FakeVm(std::shared_ptr<FakeBoard> board) : board_(std::move(board)) {}
 
   std::string_view engine_name() const override { return "fake"; }
+  EngineCpu cpu() const override { return {"fake", {}}; }
   Status map_memory(const GuestMemory& memory) override {
     board_->memory = &memory;
     return {};
@@ -182,6 +183,11 @@ class FakeVm final : public EngineVm {
       return fail(Code::kInvalidArgument, "no such vCPU");
     }
     return std::make_unique<FakeVcpu>(board_->guests[index]);
+  }
+  Result<PlatformState> platform_state() const override { return board_->platform; }
+  Status set_platform_state(const PlatformState& state) override {
+    board_->platform = state;
+    return {};
   }
 
  private:

@@ -84,6 +84,7 @@ struct FakeBoard {
   bool supports_ioevents = true;
   std::vector<std::shared_ptr<FakeGuest>> guests;  // of vCPU 0, 1, ...
   const GuestMemory* memory = nullptr;
+  PlatformState platform;
 };
 
 // A board whose machine may have up to `vcpus` vCPUs.

@@ -19,6 +19,7 @@ namespace sm {
 namespace {
 
 constexpr std::uint32_t kIoApicPins = KVM_IOAPIC_NUM_PINS;
+static_assert(kIoApicPins == IoApicState::kPins);
 
 // An eventfd that KVM turns into one edge of an IOAPIC pin.
 class KvmIrqLine final : public IrqLine {
@@ -123,11 +124,14 @@ class KvmVm final : public EngineVm {
   static Result<std::unique_ptr<EngineVm>> create(const KvmConfig& config);
 
   std::string_view engine_name() const override { return "kvm"; }
+  EngineCpu cpu() const override;
   Status map_memory(const GuestMemory& memory) override;
   Result<std::unique_ptr<IrqLine>> irq_line(std::uint32_t gsi) override;
   Status register_ioevent(GuestPhysAddr address, std::uint32_t value, int event_fd) override;
   Result<std::unique_ptr<EngineVcpu>> create_vcpu(std::uint32_t index,
                                                   std::uint32_t count) override;
+  Result<PlatformState> platform_state() const override;
+  Status set_platform_state(const PlatformState& state) override;
 
  private:
   KvmVm(CpuModel model, UniqueFd vm, kvm::HostTraits traits, std::vector<CpuidLeaf> supported)
@@ -209,6 +213,46 @@ Result<std::unique_ptr<EngineVcpu>> KvmVm::create_vcpu(std::uint32_t index, std:
   }
   const auto leaves = SM_TRY(build_cpuid(model_, supported_, CpuPlace{index, count}));
   return kvm::KvmVcpu::create(vm_.get(), index, traits_, leaves);
+}
+
+EngineCpu KvmVm::cpu() const {
+  EngineCpu cpu{std::string(cpu_model_name(model_)), {}};
+  const auto leaves = build_cpuid(model_, supported_, CpuPlace{});
+  if (model_ == CpuModel::kHost && leaves) cpu.signature = cpu_signature(*leaves);
+  return cpu;
+}
+
+Result<PlatformState> KvmVm::platform_state() const {
+  kvm_irqchip chip{};
+  chip.chip_id = KVM_IRQCHIP_IOAPIC;
+  SM_TRY(kvm::call(vm_.get(), KVM_GET_IRQCHIP, &chip, "KVM_GET_IRQCHIP"));
+  kvm_clock_data clock{};
+  SM_TRY(kvm::call(vm_.get(), KVM_GET_CLOCK, &clock, "KVM_GET_CLOCK"));
+  const kvm_ioapic_state& ioapic = chip.chip.ioapic;
+  PlatformState state{.io_apic = {.id = ioapic.id, .select = ioapic.ioregsel, .lines = ioapic.irr},
+                      .clock_ns = clock.clock};
+  for (std::uint32_t pin = 0; pin < kIoApicPins; ++pin) {
+    state.io_apic.redirection[pin] = ioapic.redirtbl[pin].bits;
+  }
+  return state;
+}
+
+Status KvmVm::set_platform_state(const PlatformState& state) {
+  kvm_irqchip chip{};
+  chip.chip_id = KVM_IRQCHIP_IOAPIC;
+  kvm_ioapic_state& ioapic = chip.chip.ioapic;
+  ioapic.base_address = addr_map::kIoApicBase;
+  ioapic.id = state.io_apic.id;
+  ioapic.ioregsel = state.io_apic.select;
+  ioapic.irr = state.io_apic.lines;
+  for (std::uint32_t pin = 0; pin < kIoApicPins; ++pin) {
+    ioapic.redirtbl[pin].bits = state.io_apic.redirection[pin];
+  }
+  SM_TRY(kvm::call(vm_.get(), KVM_SET_IRQCHIP, &chip, "KVM_SET_IRQCHIP"));
+  kvm_clock_data clock{};
+  clock.clock = state.clock_ns;
+  SM_TRY(kvm::call(vm_.get(), KVM_SET_CLOCK, &clock, "KVM_SET_CLOCK"));
+  return {};
 }
 
 }  // namespace

@@ -41,6 +41,8 @@ class SoftVm final : public EngineVm {
   static Result<std::unique_ptr<EngineVm>> create(const SoftConfig& config);
 
   std::string_view engine_name() const override { return "soft"; }
+  // What it shows as "host" is its own, whatever the host has.
+  EngineCpu cpu() const override { return {std::string(cpu_model_name(model_)), {}}; }
   Status map_memory(const GuestMemory& memory) override;
   Result<std::unique_ptr<IrqLine>> irq_line(std::uint32_t gsi) override {
     return platform_.irq_line(gsi);
@@ -52,6 +54,16 @@ class SoftVm final : public EngineVm {
   }
   Result<std::unique_ptr<EngineVcpu>> create_vcpu(std::uint32_t index,
                                                   std::uint32_t count) override;
+  Result<PlatformState> platform_state() const override {
+    return PlatformState{.io_apic = platform_.io_apic().state(),
+                         .clock_ns = platform_.kvm_clock().ns()};
+  }
+  // A vCPU's state corrects the clock by what the guest itself has read last.
+  Status set_platform_state(const PlatformState& state) override {
+    platform_.io_apic().set_state(state.io_apic);
+    platform_.kvm_clock().set_ns(state.clock_ns);
+    return {};
+  }
 
  private:
   SoftVm(CpuModel model, soft::HostCounter counter)

@@ -57,6 +57,13 @@ Status BlkDevice::bind(std::unique_ptr<BlockBackend> backend) {
   return {};
 }
 
+SnapshotDevice BlkDevice::describe() const {
+  return {.type = "blk",
+          .serial = config_.serial,
+          .bytes = backend_ == nullptr ? 0 : backend_->size(),
+          .read_only = disk_.read_only};
+}
+
 std::uint64_t BlkDevice::features() const {
   std::uint64_t features = kRingEventIdx | kRingIndirectDesc | bit(VIRTIO_BLK_F_SIZE_MAX) |
                            bit(VIRTIO_BLK_F_SEG_MAX) | bit(VIRTIO_BLK_F_BLK_SIZE) |

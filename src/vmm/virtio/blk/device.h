@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "vmm/snapshot/manifest.h"
 #include "vmm/virtio/blk/backend.h"
 #include "vmm/virtio/blk/request.h"
 #include "vmm/virtio/device.h"
@@ -28,6 +29,8 @@ class BlkDevice final : public VirtioDevice {
   // Puts a disk into an empty device and tells the driver its new capacity. Any thread, after
   // attach().
   Status bind(std::unique_ptr<BlockBackend> backend);
+  // What a snapshot's manifest says of it. Before the machine runs, or with the device's lock.
+  SnapshotDevice describe() const;
 
   std::string_view name() const override { return config_.name; }
   VirtioDeviceType type() const override { return VirtioDeviceType::kBlock; }
@@ -38,6 +41,7 @@ class BlkDevice final : public VirtioDevice {
   void write_config(std::uint32_t offset, std::span<const std::byte> in) override;
   Status activate(VirtioActivation activation) override;
   Result<bool> process_queue(std::uint32_t index) override;
+  QueuePosition queue_position(std::uint32_t) const override { return active_->queue.position(); }
   void reset() override;
 
   // One turn ends after so many requests or bytes, whichever comes first: small requests share an

@@ -22,6 +22,7 @@ class RngDevice final : public VirtioDevice {
   void write_config(std::uint32_t offset, std::span<const std::byte> in) override;
   Status activate(VirtioActivation activation) override;
   Result<bool> process_queue(std::uint32_t index) override;
+  QueuePosition queue_position(std::uint32_t) const override { return queue_->position(); }
   void reset() override;
 
   // Limit: more than any real driver asks for at once, little enough that one request cannot hold

@@ -152,8 +152,17 @@ Status VsockDevice::activate(VirtioActivation activation) {
   return {};
 }
 
+Status VsockDevice::restore(VirtioActivation activation) {
+  SM_TRY_STATUS(activate(std::move(activation)));
+  if (!queues_[kEventQueue].ready()) return {};
+  event_pending_ = true;
+  reset_mark_ = SM_TRY(queues_[kEventQueue].watch_available());
+  return {};
+}
+
 void VsockDevice::reset() {
   event_pending_ = false;
+  reset_mark_.reset();
   forget_guest();
 }
 
@@ -209,8 +218,9 @@ void VsockDevice::settle() {
 // True when more could be done at once, but others should have their turn first.
 Result<bool> VsockDevice::pump() {
   if (event_pending_) SM_TRY_STATUS(send_event());
+  if (reset_mark_) SM_TRY_STATUS(await_driver());
   const bool more_from_guest = guest_has_sent_ && SM_TRY(pump_from_guest());
-  const bool more_to_guest = SM_TRY(pump_to_guest());
+  const bool more_to_guest = !reset_mark_ && SM_TRY(pump_to_guest());
   // Packets of the guest that had to wait for room among the resets.
   const bool unblocked = guest_has_sent_ && muxer_.can_receive();
   return more_from_guest || more_to_guest || unblocked;
@@ -281,6 +291,13 @@ Status VsockDevice::send_event() {
   }
   SM_TRY_STATUS(queue.push(chain_, static_cast<std::uint32_t>(writer.written())));
   return notify_used(queue, *interrupt_);
+}
+
+// The driver gives the event's buffer back when it has dealt with the event.
+Status VsockDevice::await_driver() {
+  const std::uint16_t index = SM_TRY(queues_[kEventQueue].watch_available());
+  if (!event_pending_ && index != *reset_mark_) reset_mark_.reset();
+  return {};
 }
 
 // --- later, on the loop's thread ---

@@ -71,6 +71,11 @@ class VsockDevice final : public VirtioDevice {
   void write_config(std::uint32_t offset, std::span<const std::byte> in) override;
   Status activate(VirtioActivation activation) override;
   Result<bool> process_queue(std::uint32_t index) override;
+  QueuePosition queue_position(std::uint32_t index) const override {
+    return queues_[index].position();
+  }
+  // The driver is told that all connections are gone, and new ones wait until it has taken note.
+  Status restore(VirtioActivation activation) override;
   void reset() override;
 
  private:
@@ -92,6 +97,7 @@ class VsockDevice final : public VirtioDevice {
   Result<bool> pump_from_guest();
   Result<bool> pump_to_guest();
   Status send_event();
+  Status await_driver();
   void set_timer();
   void forget_guest();
   // With the lock held, any thread: has run_later() called on the loop.
@@ -110,6 +116,9 @@ class VsockDevice final : public VirtioDevice {
   Chain chain_;
   bool guest_has_sent_ = false;  // there may be chains in the transmit queue
   bool event_pending_ = false;   // the driver has to hear of a transport reset
+  // After a restore: the event queue's available index before the driver heard of the reset. Until
+  // it has moved, a new connection could be mistaken for one of the old.
+  std::optional<std::uint16_t> reset_mark_;
   bool scheduled_ = false;
   // Posted tasks hold it weakly; stop() ends them by dropping it.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -8,7 +8,7 @@ constexpr std::uint64_t kSelectOffset = 0x00, kDataOffset = 0x10;
 constexpr std::uint32_t kIdRegister = 0, kVersionRegister = 1, kArbitrationRegister = 2,
                         kFirstEntryRegister = 0x10;
 constexpr std::uint32_t kVersionValue = 0x11 | (kIoApicPins - 1) << 16;
-constexpr std::uint32_t kIdMask = 0x0F00'0000;
+constexpr std::uint32_t kIdMask = 0x0F00'0000, kIdShift = 24;
 
 // Bits of a redirection table entry. Spec: 82093AA, 3.2.4.
 constexpr std::uint64_t kLogical = 1u << 11, kRemoteIrr = 1u << 14, kLevel = 1u << 15,
@@ -175,13 +175,15 @@ void IoApic::end_of_interrupt(std::uint8_t vector) {
 
 IoApicState IoApic::state() const {
   const std::lock_guard lock(mutex_);
-  return registers_;
+  IoApicState state = registers_;
+  state.id >>= kIdShift;
+  return state;
 }
 
 void IoApic::set_state(const IoApicState& state) {
   const std::lock_guard lock(mutex_);
   registers_ = state;
-  registers_.id &= kIdMask;
+  registers_.id = (state.id << kIdShift) & kIdMask;
   registers_.select &= 0xFF;
   registers_.lines &= (1u << kIoApicPins) - 1;
   for (std::uint64_t& entry : registers_.redirection) entry &= kDefined;

@@ -2,25 +2,19 @@
 // Spec: Intel 82093AA data sheet; version 0x11, so ends of level interrupts arrive as broadcasts.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <mutex>
 
+#include "vmm/cpu/platform_state.h"
 #include "vmm/cpu/soft/apic/apic_bus.h"
 
 namespace sm::soft {
 
-inline constexpr std::uint32_t kIoApicPins = 24;
+inline constexpr std::uint32_t kIoApicPins = IoApicState::kPins;
 inline constexpr std::uint64_t kIoApicWindow = 0x20;  // bytes of MMIO that answer
 
-// What a snapshot holds: the fields that KVM_GET_IRQCHIP gives of an IOAPIC.
-struct IoApicState {
-  std::uint32_t id = 0;
-  std::uint32_t select = 0;                              // the index register
-  std::uint32_t lines = 0;                               // levels of the pins, one bit each
-  std::array<std::uint64_t, kIoApicPins> redirection{};  // with remote IRR (bit 14)
-  bool operator==(const IoApicState&) const = default;
-};
+// What a snapshot holds, with its remote IRRs.
+using sm::IoApicState;
 
 class IoApic {
  public:

@@ -64,10 +64,12 @@ class Platform {
   Machine& machine() { return machine_; }
   Clock& clock() { return clock_; }
   KvmClock& kvm_clock() { return kvm_clock_; }
+  const KvmClock& kvm_clock() const { return kvm_clock_; }
   TimerQueue& timers() { return timers_; }
   AttentionSink& sink() { return sink_; }
   ApicBus& bus() { return bus_; }
   IoApic& io_apic() { return io_apic_; }
+  const IoApic& io_apic() const { return io_apic_; }
   LegacyPorts& legacy() { return legacy_; }
   // Null when there is none. Any thread.
   VcpuPlatform* vcpu(std::uint64_t apic_id) const {

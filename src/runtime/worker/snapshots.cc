@@ -1,0 +1,102 @@
+#include "runtime/worker/snapshots.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+#include "vmm/snapshot/snapshot_dir.h"
+
+namespace sm {
+
+namespace {
+
+// Limit: each base costs descriptors and mappings.
+constexpr std::size_t kMaxBases = 16;
+
+Result<std::string> absolute_path(const std::string& path) {
+  char* resolved = ::realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return fail_errno(path, errno);
+  std::string out(resolved);
+  std::free(resolved);
+  return out;
+}
+
+tl::unexpected<Error> differs(const std::string& what, const std::string& saved,
+                              const std::string& here, std::string remedy) {
+  return fail(Code::kUnsupported,
+              "the snapshot's " + what + " is " + saved + ", here it is " + here,
+              std::move(remedy));
+}
+
+}  // namespace
+
+Result<OpenedSnapshot> open_snapshot(const std::string& path) {
+  OpenedSnapshot opened{.path = SM_TRY(absolute_path(path)), .manifest = {}, .restore = {}};
+  Snapshot snapshot = SM_TRY(Snapshot::open(opened.path));
+  opened.manifest = snapshot.manifest();
+  opened.restore.state = snapshot.take_state();
+  auto& layers = opened.restore.memory;
+  for (std::size_t bases = 0;; ++bases) {
+    const std::optional<SnapshotBase> base = snapshot.manifest().base;
+    const auto pages = snapshot.pages();
+    // A diff of which nothing had changed adds nothing.
+    if (!base || !pages.empty()) {
+      layers.insert(layers.begin(), {snapshot.take_memory(), {pages.begin(), pages.end()}});
+    }
+    if (!base) return opened;
+    if (bases == kMaxBases) {
+      return fail(Code::kLimit, path + ": more than " + std::to_string(kMaxBases) + " bases");
+    }
+    snapshot = SM_TRY_WITH(Snapshot::open(base->path), "base of " + path);
+    if (snapshot.manifest().memory_digest != base->memory_digest) {
+      return fail(Code::kCorrupt, path + ": its base " + base->path + " has been replaced",
+                  "take the snapshot again");
+    }
+  }
+}
+
+Status check_snapshot(const Manifest& manifest, const WorkerOptions& options,
+                      const EngineCpu& cpu) {
+  if (manifest.cpu_model != cpu.model || manifest.cpu_signature != cpu.signature) {
+    const auto text = [](const std::string& model, const std::string& signature) {
+      return signature.empty() ? model : model + " (" + signature + ")";
+    };
+    return differs(
+        "CPU", text(manifest.cpu_model, manifest.cpu_signature), text(cpu.model, cpu.signature),
+        "restore on the kind of machine that saved it, or save with --cpu-model x86-64-v2");
+  }
+  if (options.memory_given && options.memory_mib << 20 != manifest.memory_bytes) {
+    return differs("memory", std::to_string(manifest.memory_bytes >> 20) + " MiB",
+                   std::to_string(options.memory_mib) + " MiB", "leave out --memory");
+  }
+  if (options.vcpus_given && options.vcpus != manifest.vcpus) {
+    return differs("number of vCPUs", std::to_string(manifest.vcpus), std::to_string(options.vcpus),
+                   "leave out --vcpus");
+  }
+  return {};
+}
+
+Result<Capture> take_snapshot(Vm& vm, Manifest facts, const SnapshotOrder& order,
+                              const std::function<void()>& captured) {
+  auto writer = SM_TRY(SnapshotWriter::create(order.path, facts.memory_bytes, order.replace));
+  Capture capture =
+      SM_TRY(vm.capture({.memory_file = writer->memory_fd(), .changed_only = order.changed_only}));
+  captured();
+  if (order.changed_only) {
+    writer->set_pages(capture.changed);
+  } else {
+    facts.base.reset();
+  }
+  facts.devices = vm.devices();
+  facts.created_unix_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                              std::chrono::system_clock::now().time_since_epoch())
+                              .count();
+  SM_TRY_STATUS(writer->commit(std::move(facts), capture.state));
+  return capture;
+}
+
+}  // namespace sm

@@ -1,0 +1,37 @@
+// The worker's snapshots: writing one of its VM, and opening one to go on from. Thread: main.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+#include "runtime/worker/options.h"
+#include "vmm/snapshot/manifest.h"
+#include "vmm/vm.h"
+
+namespace sm {
+
+// A snapshot that a VM can go on from, its bases included.
+struct OpenedSnapshot {
+  std::string path;  // absolute
+  Manifest manifest;
+  VmRestore restore;
+};
+Result<OpenedSnapshot> open_snapshot(const std::string& path);
+
+// What was asked for on the command line agrees with the snapshot, and the engine shows the
+// processor that its guest knows. kUnsupported, saying what differs.
+Status check_snapshot(const Manifest& manifest, const WorkerOptions& options, const EngineCpu& cpu);
+
+struct SnapshotOrder {
+  std::string path;
+  bool changed_only = false;
+  bool replace = false;
+};
+
+// `facts`: the manifest but for what only the VM knows. `captured` is called when the machine is
+// saved and only the files remain to be completed.
+Result<Capture> take_snapshot(Vm& vm, Manifest facts, const SnapshotOrder& order,
+                              const std::function<void()>& captured);
+
+}  // namespace sm

@@ -1,0 +1,114 @@
+// Machine: pausing, saving, going on from a saved state.
+#include <algorithm>
+
+#include "vmm/machine.h"
+
+namespace sm {
+
+namespace {
+
+constexpr Duration kPausePatience = std::chrono::seconds(5);
+
+std::string count_text(std::size_t saved, std::size_t here, const char* what) {
+  return "the snapshot has " + std::to_string(saved) + " " + what + ", this machine " +
+         std::to_string(here);
+}
+
+}  // namespace
+
+// All are asked first, so that they leave the guest side by side.
+Status Machine::pause_locked() {
+  const auto deadline = Deadline::after(kPausePatience);
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  for (auto& vcpu : vcpus_) SM_TRY_STATUS(vcpu->pause(deadline));
+  return {};
+}
+
+Status Machine::pause() {
+  const std::lock_guard lock(stop_mutex_);
+  if (stopped_ || ended_) return fail(Code::kGone, "the VM has ended");
+  running_ = false;
+  return pause_locked();
+}
+
+void Machine::resume() {
+  const std::lock_guard lock(stop_mutex_);
+  if (stopped_) return;
+  running_ = true;
+  for (auto& vcpu : vcpus_) vcpu->resume();
+}
+
+// Connections that came during the hold have waited, so that none is caught half open in a
+// snapshot.
+void Machine::release() {
+  const VcpuHold::Token token = held_.exchange(0);
+  if (token == 0) return;
+  if (hold_at_ == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  hold_.release(token);
+}
+
+// The devices' locks are held from before the first part is saved until the memory is written: what
+// one part says of another stays true.
+Result<Capture> Machine::capture(const CaptureTarget& target) {
+  const std::lock_guard lock(stop_mutex_);
+  if (stopped_ || ended_) return fail(Code::kGone, "the VM has ended");
+  const TimePoint begin = now();
+  auto result = [&]() -> Result<Capture> {
+    SM_TRY_STATUS(pause_locked());
+    std::vector<std::unique_lock<std::mutex>> frozen;
+    for (auto& transport : transports_) frozen.push_back(transport->freeze());
+    Capture capture{.state = SM_TRY(save_state())};
+    auto written =
+        SM_TRY(target.changed_only ? memory_writer_->write_changed(*memory_, target.memory_file)
+                                   : memory_writer_->write_all(*memory_, target.memory_file));
+    capture.written_bytes = written.bytes;
+    if (target.changed_only) capture.changed = std::move(written.pages);
+    return capture;
+  }();
+  if (running_) {
+    for (auto& vcpu : vcpus_) vcpu->resume();
+  }
+  if (result) result->pause = now() - begin;
+  return result;
+}
+
+Result<MachineState> Machine::save_state() {
+  MachineState state;
+  const auto deadline = Deadline::after(kPausePatience);
+  state.uart = uart_->state();
+  for (const auto& transport : transports_) state.devices.push_back(transport->state());
+  state.platform = SM_TRY(engine_->platform_state());
+  for (auto& vcpu : vcpus_) state.vcpus.push_back(SM_TRY(vcpu->state(deadline)));
+  state.generation = doorbell_->generation();
+  return state;
+}
+
+Status Machine::restore(const MachineState& state) {
+  if (state.vcpus.size() != vcpus_.size()) {
+    return fail(Code::kUnsupported, count_text(state.vcpus.size(), vcpus_.size(), "vCPUs"));
+  }
+  if (state.devices.size() != transports_.size()) {
+    return fail(Code::kUnsupported,
+                count_text(state.devices.size(), transports_.size(), "devices"));
+  }
+  uart_->set_state(state.uart);
+  for (std::size_t i = 0; i < transports_.size(); ++i) {
+    SM_TRY_STATUS(transports_[i]->set_state(state.devices[i]));
+  }
+  SM_TRY_STATUS(engine_->set_platform_state(state.platform));
+  const auto deadline = Deadline::after(kPausePatience);
+  for (std::size_t i = 0; i < vcpus_.size(); ++i) {
+    SM_TRY_STATUS(vcpus_[i]->set_state(state.vcpus[i], deadline));
+  }
+  doorbell_->set_generation(state.generation + 1);
+  restored_ = true;
+  return {};
+}
+
+std::vector<SnapshotDevice> Machine::devices() const {
+  std::vector<SnapshotDevice> devices = {{.type = "rng"}, {.type = "vsock"}};
+  for (const auto& disk : disks_) devices.push_back(disk->describe());
+  return devices;
+}
+
+}  // namespace sm
