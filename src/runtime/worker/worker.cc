@@ -200,6 +200,7 @@ void Worker::describe(const EngineChoice& engine, const VmConfig& config,
   if (snapshot != nullptr) {
     facts_ = snapshot->manifest;
     facts_.base = SnapshotBase{snapshot->path, snapshot->manifest.memory_digest};
+    facts_.memory_digest.clear();  // each has its own
   } else {
     facts_.memory_bytes = config.memory_bytes;
     facts_.vcpus = config.vcpus;

@@ -308,5 +308,83 @@ TEST_F(MmioTransportTest, stop_inside_a_callback_of_the_loop_is_fine) {
   EXPECT_TRUE(device_.processed.empty());
 }
 
+// --- snapshots ---
+
+// The same guest memory, a device and a transport made anew.
+struct RestoredTransport {
+  explicit RestoredTransport(GuestMemory& memory, EventLoop& loop, Log& log)
+      : transport(must(MmioTransport::create(
+            {device, memory, std::make_unique<test::IrqLineFake>(interrupts), loop, log}))) {}
+  DeviceFake device;
+  std::atomic<int> interrupts{0};
+  std::unique_ptr<MmioTransport> transport;
+};
+
+TEST_F(MmioTransportTest, a_saved_state_is_the_state_of_another_transport) {
+  start();
+  driver_.kick(1);
+  settle();
+  const VirtioState saved = transport_->state();
+  EXPECT_TRUE(saved.active);
+  RestoredTransport other(*memory_, *loop_, log_);
+  ASSERT_TRUE(other.transport->set_state(saved));
+  EXPECT_EQ(other.transport->state(), saved);
+  EXPECT_EQ(other.device.activation.features, device_.activation.features);
+  EXPECT_EQ(other.device.activation.queues[0].size(), device_.activation.queues[0].size());
+}
+
+TEST_F(MmioTransportTest, a_restored_queue_goes_on_where_it_stood) {
+  start();
+  Queue& queue = device_.activation.queues[0];
+  for (int i = 0; i < 3; ++i) test::ChainBuilder(driver_.ring(0)).writable(8).offer();
+  Chain chain;
+  ASSERT_TRUE(must(queue.pop(chain)));
+  ASSERT_TRUE(queue.push(chain, 4));
+  RestoredTransport other(*memory_, *loop_, log_);
+  ASSERT_TRUE(other.transport->set_state(transport_->state()));
+  Queue& restored = other.device.activation.queues[0];
+  int left = 0;
+  while (must(restored.pop(chain))) {
+    ++left;
+    ASSERT_TRUE(restored.push(chain, 0));
+  }
+  EXPECT_EQ(left, 2);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(driver_.ring(0).take_used().has_value()) << i;
+}
+
+TEST_F(MmioTransportTest, going_on_looks_at_the_queues_and_repeats_a_pending_interrupt) {
+  start();
+  {
+    const std::lock_guard lock(*device_.lock);
+    device_.interrupt->used_buffers();
+  }
+  RestoredTransport other(*memory_, *loop_, log_);
+  ASSERT_TRUE(other.transport->set_state(transport_->state()));
+  EXPECT_EQ(other.interrupts, 0);
+  other.transport->go_on();
+  EXPECT_EQ(other.interrupts, 1);
+  settle();
+  EXPECT_EQ(other.device.processed, (std::vector<std::uint32_t>{0, 1}));
+}
+
+TEST_F(MmioTransportTest, a_state_that_no_driver_could_have_made_is_refused) {
+  start();
+  const VirtioState good = transport_->state();
+  const auto code = [&](auto change) {
+    VirtioState state = good;
+    change(state);
+    RestoredTransport other(*memory_, *loop_, log_);
+    const Status status = other.transport->set_state(state);
+    return status ? Code::kInternal : status.error().code();
+  };
+  EXPECT_EQ(code([](VirtioState& s) { s.device_type = 2; }), Code::kUnsupported);
+  EXPECT_EQ(code([](VirtioState& s) { s.device.resize(1); }), Code::kUnsupported);
+  EXPECT_EQ(code([](VirtioState& s) { s.queues.pop_back(); }), Code::kCorrupt);
+  EXPECT_EQ(code([](VirtioState& s) { s.status = 1; }), Code::kCorrupt);
+  EXPECT_EQ(code([](VirtioState& s) { s.driver_features = ~0ull; }), Code::kCorrupt);
+  EXPECT_EQ(code([](VirtioState& s) { s.queues[0].size = 3; }), Code::kGuest);
+  EXPECT_EQ(code([](VirtioState& s) { s.queues[0].used = ~0ull << 12; }), Code::kGuest);
+}
+
 }  // namespace
 }  // namespace sm
