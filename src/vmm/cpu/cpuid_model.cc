@@ -74,15 +74,15 @@ struct ShownBits {
 };
 constexpr std::array kV2Shows = {
     // SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT
-    // PCLMUL PCID X2APIC MOVBE TSC_DEADLINE AES RDRAND HYPERVISOR
-    ShownBits{0x1, 0, kEcx, bits(0, 9, 13, 19, 20, 23), bits(1, 17, 21, 22, 24, 25, 30, 31)},
+    // PCLMUL X2APIC MOVBE TSC_DEADLINE AES RDRAND HYPERVISOR. No PCID: many AMD processors lack it.
+    ShownBits{0x1, 0, kEcx, bits(0, 9, 13, 19, 20, 23), bits(1, 21, 22, 24, 25, 30, 31)},
     // FPU TSC MSR PAE CX8 APIC SEP PGE CMOV PAT MMX FXSR SSE SSE2, DE PSE MCE MCA PSE36 CLFSH
     ShownBits{0x1, 0, kEdx, bits(0, 4, 5, 6, 8, 9, 11, 13, 15, 16, 23, 24, 25, 26),
               bits(2, 3, 7, 14, 17, 19)},
     // ARAT
     ShownBits{0x6, 0, kEax, 0, bits(2)},
-    // FSGSBASE SMEP ERMS INVPCID RDSEED ADX SMAP CLFLUSHOPT SHA
-    ShownBits{0x7, 0, kEbx, 0, bits(0, 7, 9, 10, 18, 19, 20, 23, 29)},
+    // FSGSBASE SMEP ERMS RDSEED ADX SMAP CLFLUSHOPT SHA
+    ShownBits{0x7, 0, kEbx, 0, bits(0, 7, 9, 18, 19, 20, 23, 29)},
     // UMIP
     ShownBits{0x7, 0, kEcx, 0, bits(2)},
     // FSRM

@@ -34,6 +34,8 @@ namespace msr {
 constexpr std::uint32_t kTsc = 0x10, kApicBase = 0x1B, kTscAdjust = 0x3B,
                         kMachineCheckCapability = 0x179, kMachineCheckStatus = 0x17A,
                         kMachineCheckBank = 0x400, kTscDeadline = 0x6E0, kX2apic = 0x800;
+// KVM's, for guests that were shown it; no model shows it.
+constexpr std::uint32_t kPollControl = 0x4B56'4D05, kPollControlReset = 1;
 constexpr std::uint32_t kX2apicCount = 0x100, kMachineCheckBankSize = 4;
 }  // namespace msr
 
@@ -388,8 +390,9 @@ Status VcpuPlatform::restore_msrs(const CpuState& state) {
   std::sort(values.begin(), values.end(),
             [](const MsrValue& a, const MsrValue& b) { return a.index < b.index; });
   for (const MsrValue& value : values) {
-    // A register that is not there holds zero.
-    if (is_elsewhere(value.index) || restore_msr(value.index, value.value) || value.value == 0) {
+    // A register that is not there holds zero, or what it has on every machine.
+    if (is_elsewhere(value.index) || restore_msr(value.index, value.value) || value.value == 0 ||
+        (value.index == msr::kPollControl && value.value == msr::kPollControlReset)) {
       continue;
     }
     return fail(Code::kUnsupported,
