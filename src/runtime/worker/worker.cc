@@ -176,6 +176,7 @@ void Worker::report(control::EventName name, std::uint32_t argument, std::uint64
 }
 
 void Worker::on_end(VmEnd end, const std::string& why) {
+  if (!why.empty()) log_.info("the VM has ended: {}", why);
   if (end == VmEnd::kFault) failure_ = Error(Code::kGuest, "the VM failed: " + why);
   if (end == VmEnd::kFatal) fatal_ = true;
   loop_.stop();
