@@ -1,5 +1,6 @@
 #include "vmm/cpu/kvm/kvm_state.h"
 
+#include <cpuid.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +18,14 @@ namespace {
 constexpr std::size_t kLegacyXsaveSize = sizeof(XsaveArea);
 constexpr std::uint64_t kRflagsReserved = 2;
 constexpr std::uint64_t kXcr0Reset = 1;  // x87 only
+constexpr std::uint8_t kBusyTask = 2;    // in a task descriptor's type
+
+// Spec: AMD APM vol. 3, Fn8000_0001_ECX: the host's processor has SVM.
+bool host_has_svm() {
+  constexpr unsigned kSvm = 1u << 2;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & kSvm) != 0;
+}
 
 // CpuState's order of general registers in terms of the kernel's struct.
 constexpr std::array kGprs = {&kvm_regs::rax, &kvm_regs::rcx, &kvm_regs::rdx, &kvm_regs::rbx,
@@ -80,11 +89,15 @@ Status get_sregs(int fd, CpuState& state) {
   return {};
 }
 
-Status set_sregs(int fd, const ResetState& reset, const CpuState& state) {
+Status set_sregs(int fd, const HostTraits& traits, const ResetState& reset,
+                 const CpuState& state) {
   kvm_sregs raw{};
   for (const auto& [ours, theirs] : kSegments) raw.*theirs = convert_segment(state.*ours);
   // VT-x enters no guest without a task register.
   if (!state.tr.present) raw.tr = reset.task;
+  // SVM keeps the task register's type without its busy bit, which KVM adds when it is asked; some
+  // processors check I/O permissions only in a TSS that looks as they left it.
+  if (traits.is_svm) raw.tr.type &= static_cast<std::uint8_t>(~kBusyTask);
   raw.gdt = {state.gdt.base, state.gdt.limit, {}};
   raw.idt = {state.idt.base, state.idt.limit, {}};
   raw.cr0 = state.cr0;
@@ -327,6 +340,7 @@ Result<HostTraits> read_host_traits(int device_fd, int vm_fd) {
   traits.has_smm = has(KVM_CAP_X86_SMM);
   traits.has_tsc_control = has(KVM_CAP_TSC_CONTROL);
   traits.has_mce = has(KVM_CAP_MCE);
+  traits.is_svm = host_has_svm();
   if (has(KVM_CAP_EXCEPTION_PAYLOAD)) {
     kvm_enable_cap enable{};
     enable.cap = KVM_CAP_EXCEPTION_PAYLOAD;
@@ -378,7 +392,7 @@ Result<CpuState> get_state(int fd, const HostTraits& traits) {
 Status set_state(int fd, const HostTraits& traits, const ResetState& reset, const CpuState& state) {
   SM_TRY_STATUS(set_tsc_khz(fd, traits, state.tsc_khz));
   SM_TRY_STATUS(set_mp_state(fd, state.mp_state));
-  SM_TRY_STATUS(set_sregs(fd, reset, state));
+  SM_TRY_STATUS(set_sregs(fd, traits, reset, state));
   const kvm_regs regs = convert_regs(state);
   SM_TRY(call(fd, KVM_SET_REGS, &regs, "KVM_SET_REGS"));
   SM_TRY_STATUS(set_xstate(fd, traits, state));
