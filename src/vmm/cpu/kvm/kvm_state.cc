@@ -89,8 +89,7 @@ Status get_sregs(int fd, CpuState& state) {
   return {};
 }
 
-Status set_sregs(int fd, const HostTraits& traits, const ResetState& reset,
-                 const CpuState& state) {
+Status set_sregs(int fd, const HostTraits& traits, const ResetState& reset, const CpuState& state) {
   kvm_sregs raw{};
   for (const auto& [ours, theirs] : kSegments) raw.*theirs = convert_segment(state.*ours);
   // VT-x enters no guest without a task register.
