@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -15,6 +15,13 @@
 namespace sm {
 
 inline constexpr std::uint32_t kSnapshotFormat = 1;
+
+// Limits of what decode_manifest takes.
+inline constexpr std::size_t kMaxManifestBytes = 1u << 20;
+inline constexpr std::size_t kMaxManifestText = 4096;  // of each text that is not an annotation
+inline constexpr std::size_t kMaxAnnotations = 256;
+inline constexpr std::size_t kMaxAnnotationBytes = 64u << 10;
+inline constexpr std::uint64_t kMaxSnapshotMemory = 1ull << 40;
 
 // One virtio device, in slot order. A restore has to bring the same ones.
 struct SnapshotDevice {
@@ -56,8 +63,11 @@ struct Manifest {
   bool operator==(const Manifest&) const = default;
 };
 
+// Texts that are not UTF-8 are altered, so they do not come back.
 std::string encode_manifest(const Manifest& manifest);
-// kCorrupt, kLimit, or kUnsupported for another format version, naming both.
+// kCorrupt, kLimit, or kUnsupported: for another format version, naming both, and for a key that
+// this version does not know, since it may say something that a restore must not overlook. Only
+// annotations are free.
 Result<Manifest> decode_manifest(std::string_view text);
 
 }  // namespace sm

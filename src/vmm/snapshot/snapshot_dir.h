@@ -1,21 +1,24 @@
-// A snapshot on disk: a directory with manifest.json, state.bin and memory.img.
+// A snapshot on disk: a directory with manifest.json, state.bin, memory.img and memory.sum. See
+// docs/reference/snapshot-format.md.
 //
-//   writer = SM_TRY(SnapshotWriter::create(path, ...));      // path.tmp-<random>, beside it
-//   pwrite to writer.memory_fd() ...                         // what is not written stays a hole
-//   SM_TRY_STATUS(writer.commit(manifest, state));           // fsync, rename: old or new, never
-//   half
+//   writer = SM_TRY(SnapshotWriter::create(path, bytes, false));  // path.tmp-<random>, beside it
+//   pwrite to writer->memory_fd() ...                             // the rest stays holes
+//   SM_TRY_STATUS(writer->commit(manifest, state));               // fsync, rename: never half
 //
-//   snapshot = SM_TRY(Snapshot::open(path));                 // manifest and state, checked
+//   snapshot = SM_TRY(Snapshot::open(path));                      // manifest and state, checked
 //   mapping of snapshot.memory_fd() -> GuestMemory
 //
-// The paths' owner may be hostile to the content, not to the process: everything read is checked.
+// Everything read is checked: who could write to the directory may have stored anything there.
+// While a snapshot is mapped its files must not change; that is for the directory's mode (0700).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -23,13 +26,15 @@
 #include "vmm/memory/page_range.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/manifest.h"
+#include "vmm/snapshot/memory_sum.h"
 
 namespace sm {
 
+// Not thread-safe; several for one path may be at work, in any processes.
 class SnapshotWriter {
  public:
   // `path` must not exist, or be a snapshot when `replace` is set. Memory has `memory_bytes` (a
-  // multiple of 4096), at first all zero.
+  // multiple of 4096), at first all zero. Also removes what killed writers left beside `path`.
   static Result<std::unique_ptr<SnapshotWriter>> create(const std::string& path,
                                                         std::uint64_t memory_bytes, bool replace);
   // Not committed: removes everything.
@@ -41,40 +46,78 @@ class SnapshotWriter {
 
   // For whoever writes pages: pwrite at the offset of the page in RAM (guest memory's regions one
   // after the other, without the gap between them). Zero pages should not be written.
-  int memory_fd() const;
-  // For a diff: which pages (4096 bytes, by number, ascending ranges) this snapshot holds; the
-  // others are the base's. Not called: all of them.
+  int memory_fd() const { return memory_.get(); }
+  // For a diff: which pages (4096 bytes, by number, ascending ranges that do not touch) this
+  // snapshot holds; the others are the base's. Goes with Manifest::base. Not called: all of them.
   using PageRange = sm::PageRange;
-  void set_pages(std::vector<PageRange> pages);
-  // Completes it under its name. Fills in the manifest's format, state_bytes and state_crc. kIo
-  // when the disk is full: nothing is left behind and what was there before still is.
+  void set_pages(std::vector<PageRange> pages) { pages_ = std::move(pages); }
+  // Completes it under its name, once. Fills in the manifest's format, state_bytes and state_crc,
+  // memory_bytes when it is 0 and memory_digest when it is empty. Reads the memory image for its
+  // checksums, so the VM need not wait for this. kInvalidArgument for what could not be read back;
+  // kIo when the disk is full. After an error nothing is left behind and what was there before
+  // still is.
   Status commit(Manifest manifest, const MachineState& state);
   // The same when the caller does not want to wait for the disk: everything is in place for
   // readers, but a power cut may lose it.
   Status commit_without_sync(Manifest manifest, const MachineState& state);
+
+ private:
+  SnapshotWriter() = default;
+  Status complete(Manifest manifest, const MachineState& state, bool sync);
+  Status fill(Manifest manifest, const MachineState& state, bool sync);
+  Status write_memory_sum(const Manifest& manifest, std::uint32_t manifest_crc, bool sync);
+  Status publish(bool sync);
+  void discard();
+
+  UniqueFd parent_;
+  std::string path_;
+  std::string name_;       // in parent_
+  std::string temporary_;  // in parent_; empty once committed or discarded
+  UniqueFd directory_;     // holds the lock that says that this writer lives
+  UniqueFd memory_;
+  std::uint64_t memory_bytes_ = 0;
+  bool replace_ = false;
+  std::optional<std::vector<PageRange>> pages_;
 };
 
 class Snapshot {
  public:
-  // Reads and checks manifest, state, sizes and the memory image's checksums. kNotFound, kCorrupt,
-  // kLimit, kUnsupported. The image is read only when it is not the very file (device, inode, size,
-  // times) that was found whole before, so that a restore does not cost a read of all memory.
+  // Reads and checks manifest, state, sizes and the memory image's checksums; of a diff, also that
+  // its base is there and is the very one. kNotFound, kCorrupt, kLimit, kUnsupported. The image is
+  // read only when it is not the very file (device, inode, size, times) that was found whole
+  // before, so that a restore does not cost a read of all memory.
   static Result<Snapshot> open(const std::string& path);
 
-  const Manifest& manifest() const;
-  const MachineState& state() const;
-  MachineState take_state();
-  // Read-only; size() bytes long. A diff's own file, not the base's.
-  const UniqueFd& memory_fd() const;
-  UniqueFd take_memory();
+  const Manifest& manifest() const { return manifest_; }
+  const MachineState& state() const { return state_; }
+  MachineState take_state() { return std::move(state_); }
+  // Read-only; manifest().memory_bytes long. A diff's own file, not the base's.
+  const UniqueFd& memory_fd() const { return memory_; }
+  // For who maps it and needs nothing else any more; verify() no longer works.
+  UniqueFd take_memory() { return std::move(memory_); }
   // A diff: its pages. Empty otherwise.
-  std::span<const SnapshotWriter::PageRange> pages() const;
+  std::span<const PageRange> pages() const;
+  // A diff: its base, opened and checked like any other.
+  Result<Snapshot> open_base() const;
 
   // Reads the memory image again, whatever is known of it. For `snapshot verify`.
   Status verify() const;
+
+ private:
+  Snapshot() = default;
+  static Result<Snapshot> read(int directory);
+
+  Manifest manifest_;
+  MachineState state_;
+  UniqueFd memory_;
+  MemorySum sum_;
 };
 
-// Removes a snapshot: renamed away first, so that nobody sees half of one.
+// Only the manifest, for lists. The other files may be damaged.
+Result<Manifest> read_snapshot_manifest(const std::string& path);
+
+// Removes a snapshot: renamed away first, so that nobody sees half of one. kNotFound;
+// kInvalidArgument for a directory that is none. Diffs against it can no longer be opened.
 Status remove_snapshot(const std::string& path);
 
 }  // namespace sm

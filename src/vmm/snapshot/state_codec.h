@@ -15,7 +15,10 @@ namespace sm {
 
 // Limit: far above what 32 vCPUs with AVX-512 and 64 devices need.
 inline constexpr std::size_t kMaxStateBytes = 16u << 20;
+inline constexpr std::uint32_t kMaxStateVcpus = 64;
+inline constexpr std::uint32_t kMaxStateDevices = 64;
 
+// Of any state; one beyond the limits, or without vCPUs, is refused when it is read.
 std::vector<std::byte> encode_state(const MachineState& state);
 // All lengths and counts are checked before anything is allocated for them. kCorrupt, kLimit;
 // kUnsupported for another version of the format or of a section.

@@ -1,0 +1,80 @@
+// What writer and reader of snapshot directories share: the names of the files, opening them
+// without trusting them, directories under a temporary name. Internal to vmm/snapshot.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "vmm/snapshot/manifest.h"
+
+namespace sm::snapshot_files {
+
+inline constexpr const char* kManifest = "manifest.json";
+inline constexpr const char* kState = "state.bin";
+inline constexpr const char* kMemory = "memory.img";
+inline constexpr const char* kMemorySum = "memory.sum";
+inline constexpr const char* kStamp = "memory.ok";
+inline constexpr const char* kNewStamp = "memory.ok.new";
+// Everything that may lie in a snapshot's directory.
+inline constexpr std::array kAllFiles{kManifest, kState, kMemory, kMemorySum, kStamp, kNewStamp};
+
+// Where a snapshot is or will be. All work goes through the descriptor, so that a folder that is
+// moved meanwhile stays the same one.
+struct Place {
+  UniqueFd parent;
+  std::string name;
+  std::string path;  // for messages
+};
+// kInvalidArgument for a path that cannot be a snapshot's.
+Result<Place> find_place(const std::string& path);
+
+// "<name>.tmp-<16 random hexadecimal digits>".
+Result<std::string> temporary_name(const std::string& name);
+// 128 random bits as 32 hexadecimal digits.
+Result<std::string> random_hex();
+
+// A directory below `parent`, not through a link.
+Result<UniqueFd> open_directory(int parent, const std::string& name);
+// The path still leads to this very directory.
+bool is_at(int directory, int parent, const std::string& name);
+// Has a manifest and no file that does not belong to a snapshot.
+bool is_snapshot(int directory);
+
+// A file in a snapshot: for reading, not through a link, regular. kNotFound, kCorrupt.
+Result<UniqueFd> open_regular(int directory, const char* name);
+// The whole of it. kLimit when it is larger than `limit`.
+Result<std::vector<std::byte>> read_whole(int directory, const char* name, std::uint64_t limit);
+// A new file with this content, mode 0600.
+Status write_new(int directory, const char* name, std::span<const std::byte> bytes, bool sync);
+
+// Removes a snapshot's directory, complete or not. One with other files in it stays.
+void remove_directory(int parent, const std::string& name);
+// Removes what killed writers left in this folder: temporary directories of this user that nobody
+// holds the lock of.
+void remove_leftovers(int parent);
+// A new directory (0700) under a temporary name, locked as long as the descriptor is open.
+struct TemporaryDirectory {
+  UniqueFd fd;
+  std::string name;
+};
+Result<TemporaryDirectory> make_temporary(const Place& place);
+
+struct ManifestFile {
+  Manifest manifest;
+  std::uint32_t crc = 0;  // of the bytes
+};
+Result<ManifestFile> read_manifest(int directory);
+
+// That the base of a diff is there, and is the one it was taken against.
+Status check_base(const SnapshotBase& base, std::uint64_t memory_bytes);
+Status check_base_manifest(const SnapshotBase& base, std::uint64_t memory_bytes,
+                           const Manifest& found);
+
+}  // namespace sm::snapshot_files

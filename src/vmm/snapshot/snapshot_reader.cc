@@ -1,0 +1,147 @@
+// Snapshot: a directory from disk, checked.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/file.h"
+#include "vmm/snapshot/memory_stamp.h"
+#include "vmm/snapshot/snapshot_dir.h"
+#include "vmm/snapshot/snapshot_files.h"
+#include "vmm/snapshot/state_codec.h"
+
+namespace sm {
+namespace files = snapshot_files;
+namespace {
+
+tl::unexpected<Error> corrupt(const std::string& cause) {
+  return fail(Code::kCorrupt, cause, "bake again");
+}
+
+// A file that has to be there because the manifest is.
+tl::unexpected<Error> part_error(Error error) {
+  if (error.code() != Code::kNotFound && error.code() != Code::kGone) return fail(std::move(error));
+  return corrupt(error.cause());
+}
+
+Result<MachineState> read_state(int directory, const Manifest& manifest) {
+  const auto bytes = files::read_whole(directory, files::kState, kMaxStateBytes);
+  if (!bytes) return part_error(bytes.error());
+  if (bytes->size() != manifest.state_bytes) {
+    return corrupt("state.bin has " + std::to_string(bytes->size()) + " bytes, the manifest says " +
+                   std::to_string(manifest.state_bytes));
+  }
+  if (crc32c(*bytes) != manifest.state_crc) {
+    return corrupt("state.bin is damaged, or another snapshot's");
+  }
+  MachineState state = SM_TRY(decode_state(*bytes));
+  if (state.vcpus.size() != manifest.vcpus || state.devices.size() != manifest.devices.size()) {
+    return corrupt("manifest and machine state disagree about the machine");
+  }
+  return state;
+}
+
+struct SumFile {
+  MemorySum sum;
+  std::uint32_t crc = 0;
+};
+
+Result<SumFile> read_sum(int directory, const files::ManifestFile& file) {
+  const std::uint64_t memory_bytes = file.manifest.memory_bytes;
+  const auto bytes =
+      files::read_whole(directory, files::kMemorySum, max_memory_sum_bytes(memory_bytes));
+  if (!bytes) return part_error(bytes.error());
+  SumFile out;
+  out.sum = SM_TRY(decode_memory_sum(*bytes, memory_bytes));
+  out.crc = crc32c(*bytes);
+  if (out.sum.manifest_crc != file.crc) {
+    return corrupt("manifest.json was altered, or memory.sum is another snapshot's");
+  }
+  if (out.sum.own_pages.has_value() != file.manifest.base.has_value()) {
+    return corrupt("manifest.json and memory.sum disagree whether this is a diff");
+  }
+  return out;
+}
+
+Result<UniqueFd> open_memory(int directory, std::uint64_t memory_bytes) {
+  auto fd = files::open_regular(directory, files::kMemory);
+  if (!fd) return part_error(fd.error());
+  const std::uint64_t size = SM_TRY(file_size(fd->get()));
+  if (size == memory_bytes) return fd;
+  return corrupt("memory.img has " + std::to_string(size) + " bytes, the manifest says " +
+                 std::to_string(memory_bytes));
+}
+
+Status check_memory(int fd, const MemorySum& sum) {
+  const auto found = sum_memory(fd, sum.memory_bytes);
+  if (!found) return part_error(found.error());
+  return compare_sums(sum.chunks, *found);
+}
+
+bool leads_to(const std::string& path, int directory) {
+  struct stat held {};
+  struct stat named {};
+  return ::fstat(directory, &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+}
+
+}  // namespace
+
+Result<Snapshot> Snapshot::open(const std::string& path) {
+  // A snapshot that is replaced while it is read loses its files. Then there is another one.
+  constexpr int kAttempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    const UniqueFd directory =
+        SM_TRY_WITH(open_file(path, O_RDONLY | O_DIRECTORY), "snapshot " + path);
+    auto snapshot = read(directory.get());
+    if (snapshot) return snapshot;
+    if (attempt == kAttempts || leads_to(path, directory.get())) {
+      return fail(std::move(snapshot).error().with("snapshot " + path));
+    }
+  }
+}
+
+Result<Snapshot> Snapshot::read(int directory) {
+  files::ManifestFile file = SM_TRY(files::read_manifest(directory));
+  Snapshot out;
+  out.state_ = SM_TRY(read_state(directory, file.manifest));
+  SumFile sum = SM_TRY(read_sum(directory, file));
+  out.memory_ = SM_TRY(open_memory(directory, file.manifest.memory_bytes));
+  if (file.manifest.base) {
+    SM_TRY_STATUS(files::check_base(*file.manifest.base, file.manifest.memory_bytes));
+  }
+  if (!memory_stamp::is_valid(directory, out.memory_.get(), sum.crc)) {
+    SM_TRY_STATUS(check_memory(out.memory_.get(), sum.sum));
+    // Not possible in a folder that is not ours: then it is read each time. This does not know
+    // whether the image has reached the disk.
+    static_cast<void>(
+        memory_stamp::write(directory, out.memory_.get(), sum.crc, memory_stamp::Lasting::kThisBoot)
+            .has_value());
+  }
+  out.manifest_ = std::move(file.manifest);
+  out.sum_ = std::move(sum.sum);
+  return out;
+}
+
+std::span<const PageRange> Snapshot::pages() const {
+  if (!sum_.own_pages) return {};
+  return *sum_.own_pages;
+}
+
+Result<Snapshot> Snapshot::open_base() const {
+  if (!manifest_.base) return fail(Code::kInvalidArgument, "this snapshot is not a diff");
+  Snapshot base = SM_TRY(open(manifest_.base->path));
+  SM_TRY_STATUS(
+      files::check_base_manifest(*manifest_.base, manifest_.memory_bytes, base.manifest()));
+  return base;
+}
+
+Status Snapshot::verify() const { return check_memory(memory_.get(), sum_); }
+
+Result<Manifest> read_snapshot_manifest(const std::string& path) {
+  const auto context = "snapshot " + path;
+  const UniqueFd directory = SM_TRY_WITH(open_file(path, O_RDONLY | O_DIRECTORY), context);
+  return SM_TRY_WITH(files::read_manifest(directory.get()), context).manifest;
+}
+
+}  // namespace sm

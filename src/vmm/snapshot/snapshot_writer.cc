@@ -1,0 +1,210 @@
+// SnapshotWriter, remove_snapshot.
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/file.h"
+#include "vmm/snapshot/memory_stamp.h"
+#include "vmm/snapshot/snapshot_dir.h"
+#include "vmm/snapshot/snapshot_files.h"
+#include "vmm/snapshot/state_codec.h"
+
+namespace sm {
+namespace files = snapshot_files;
+namespace {
+
+Status check_target(const files::Place& place, bool replace) {
+  struct stat info {};
+  if (::fstatat(place.parent.get(), place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return {};
+    return fail_errno("look at " + place.path, errno);
+  }
+  if (!replace) {
+    return fail(Code::kInvalidArgument, place.path + " exists",
+                "give another path, or ask for it to be replaced");
+  }
+  const auto directory = files::open_directory(place.parent.get(), place.name);
+  if (directory && files::is_snapshot(directory->get())) return {};
+  return fail(Code::kInvalidArgument, place.path + " exists and is not a snapshot",
+              "give another path");
+}
+
+// What cannot be read back must not be written.
+Status check_readable(const Manifest& manifest, const MachineState& state,
+                      std::string_view manifest_text, std::span<const std::byte> state_bytes) {
+  const auto manifest_again = decode_manifest(manifest_text);
+  if (!manifest_again) return fail(Code::kInvalidArgument, manifest_again.error().cause());
+  const auto state_again = decode_state(state_bytes);
+  if (!state_again) return fail(Code::kInvalidArgument, state_again.error().cause());
+  if (*manifest_again != manifest || *state_again != state) {
+    return fail(Code::kInvalidArgument, "the snapshot has a text that is not UTF-8");
+  }
+  if (manifest.vcpus != state.vcpus.size() || manifest.devices.size() != state.devices.size()) {
+    return fail(Code::kInvalidArgument, "manifest and machine state disagree about the machine");
+  }
+  return {};
+}
+
+Status fsync_named(int fd, const std::string& what) {
+  return ::fsync(fd) == 0 ? Status() : fail_errno("write " + what, errno);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SnapshotWriter>> SnapshotWriter::create(const std::string& path,
+                                                               std::uint64_t memory_bytes,
+                                                               bool replace) {
+  if (memory_bytes == 0 || memory_bytes % kPageBytes != 0 || memory_bytes > kMaxSnapshotMemory) {
+    return fail(Code::kInvalidArgument,
+                "a snapshot cannot have " + std::to_string(memory_bytes) + " bytes of memory");
+  }
+  files::Place place = SM_TRY(files::find_place(path));
+  files::remove_leftovers(place.parent.get());
+  SM_TRY_STATUS(check_target(place, replace));
+  files::TemporaryDirectory temporary = SM_TRY(files::make_temporary(place));
+
+  // From here on the destructor cleans up.
+  std::unique_ptr<SnapshotWriter> writer(new SnapshotWriter);
+  writer->parent_ = std::move(place.parent);
+  writer->path_ = std::move(place.path);
+  writer->name_ = std::move(place.name);
+  writer->temporary_ = std::move(temporary.name);
+  writer->directory_ = std::move(temporary.fd);
+  writer->memory_bytes_ = memory_bytes;
+  writer->replace_ = replace;
+  const std::string what = "create the memory image of " + writer->path_;
+  writer->memory_ = UniqueFd(::openat(writer->directory_.get(), files::kMemory,
+                                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!writer->memory_.valid() ||
+      ::ftruncate(writer->memory_.get(), static_cast<off_t>(memory_bytes)) != 0) {
+    return fail_errno(what, errno);
+  }
+  return writer;
+}
+
+SnapshotWriter::~SnapshotWriter() { discard(); }
+
+void SnapshotWriter::discard() {
+  if (!temporary_.empty()) files::remove_directory(parent_.get(), temporary_);
+  temporary_.clear();
+}
+
+Status SnapshotWriter::commit(Manifest manifest, const MachineState& state) {
+  return complete(std::move(manifest), state, true);
+}
+
+Status SnapshotWriter::commit_without_sync(Manifest manifest, const MachineState& state) {
+  return complete(std::move(manifest), state, false);
+}
+
+Status SnapshotWriter::complete(Manifest manifest, const MachineState& state, bool sync) {
+  if (temporary_.empty()) {
+    return fail(Code::kInvalidArgument, path_ + " was completed or given up before");
+  }
+  auto status = fill(std::move(manifest), state, sync);
+  if (status) status = publish(sync);
+  if (status) return {};
+  discard();
+  return fail(std::move(status).error().with("snapshot " + path_));
+}
+
+Status SnapshotWriter::fill(Manifest manifest, const MachineState& state, bool sync) {
+  const auto state_bytes = encode_state(state);
+  manifest.format = kSnapshotFormat;
+  manifest.state_bytes = state_bytes.size();
+  manifest.state_crc = crc32c(state_bytes);
+  if (manifest.memory_bytes == 0) manifest.memory_bytes = memory_bytes_;
+  if (manifest.memory_digest.empty()) manifest.memory_digest = SM_TRY(files::random_hex());
+  const std::string text = encode_manifest(manifest);
+  SM_TRY_STATUS(check_readable(manifest, state, text, state_bytes));
+  if (manifest.memory_bytes != memory_bytes_) {
+    return fail(Code::kInvalidArgument, "manifest and image disagree about the size of memory");
+  }
+  if (manifest.base.has_value() != pages_.has_value()) {
+    return fail(Code::kInvalidArgument, "a diff needs both a base and its own pages");
+  }
+  if (manifest.base) SM_TRY_STATUS(files::check_base(*manifest.base, memory_bytes_));
+
+  SM_TRY_STATUS(files::write_new(directory_.get(), files::kState, state_bytes, sync));
+  SM_TRY_STATUS(files::write_new(directory_.get(), files::kManifest, as_byte_span(text), sync));
+  return write_memory_sum(manifest, crc32c(as_byte_span(text)), sync);
+}
+
+Status SnapshotWriter::write_memory_sum(const Manifest& manifest, std::uint32_t manifest_crc,
+                                        bool sync) {
+  // Synced before it is read: then the times of the file do not change any more.
+  if (sync) SM_TRY_STATUS(fsync_named(memory_.get(), files::kMemory));
+  MemorySum sum{.memory_bytes = manifest.memory_bytes,
+                .manifest_crc = manifest_crc,
+                .own_pages = pages_,
+                .chunks = SM_TRY(sum_memory(memory_.get(), manifest.memory_bytes))};
+  SM_TRY_STATUS(check_pages(sum));
+  if (SM_TRY(file_size(memory_.get())) != manifest.memory_bytes) {
+    return fail(Code::kInvalidArgument, "the memory image has changed its size");
+  }
+  const auto bytes = encode_memory_sum(sum);
+  SM_TRY_STATUS(files::write_new(directory_.get(), files::kMemorySum, bytes, sync));
+  const auto lasting = sync ? memory_stamp::Lasting::kSynced : memory_stamp::Lasting::kThisBoot;
+  auto stamped = memory_stamp::write(directory_.get(), memory_.get(), crc32c(bytes), lasting);
+  // Only a full disk is of interest: without the stamp the first reader reads the image.
+  if (!stamped && stamped.error().code() == Code::kIo) return stamped;
+  if (sync) return fsync_named(directory_.get(), temporary_);
+  return {};
+}
+
+Status SnapshotWriter::publish(bool sync) {
+  const int dir = parent_.get();
+  const auto move = [&](unsigned flags) {
+    return ::renameat2(dir, temporary_.c_str(), dir, name_.c_str(), flags) == 0;
+  };
+  bool exchanged = false;
+  bool moved = move(RENAME_NOREPLACE);
+  // File systems without this flag refuse to move a directory over one that is not empty.
+  if (!moved && errno == EINVAL) moved = move(0);
+  if (!moved && replace_ && (errno == EEXIST || errno == ENOTEMPTY)) {
+    const auto old = files::open_directory(dir, name_);
+    if (!old || !files::is_snapshot(old->get())) {
+      return fail(Code::kInvalidArgument, "something that is not a snapshot has taken its place");
+    }
+    moved = exchanged = move(RENAME_EXCHANGE);
+  }
+  if (!moved && (errno == EEXIST || errno == ENOTEMPTY)) {
+    return fail(Code::kInvalidArgument, "it exists by now", "give another path");
+  }
+  if (!moved) return fail_errno("give it its name", errno);
+  if (sync && ::fsync(dir) != 0) {
+    const int error = errno;
+    // Back to what it was; complete() removes ours.
+    static_cast<void>(::renameat2(dir, name_.c_str(), dir, temporary_.c_str(),
+                                  exchanged ? RENAME_EXCHANGE : RENAME_NOREPLACE));
+    return fail_errno("write the folder", error);
+  }
+  // After an exchange the old snapshot has the temporary name.
+  if (exchanged) files::remove_directory(dir, temporary_);
+  temporary_.clear();
+  return {};
+}
+
+Status remove_snapshot(const std::string& path) {
+  const files::Place place = SM_TRY(files::find_place(path));
+  const int parent = place.parent.get();
+  const UniqueFd directory =
+      SM_TRY_WITH(files::open_directory(parent, place.name), "remove snapshot " + path);
+  if (!files::is_snapshot(directory.get())) {
+    return fail(Code::kInvalidArgument, path + " is not a snapshot",
+                "remove by hand what should not be there");
+  }
+  const std::string temporary = SM_TRY(files::temporary_name(place.name));
+  if (::renameat2(parent, place.name.c_str(), parent, temporary.c_str(), RENAME_NOREPLACE) != 0) {
+    return fail_errno("remove snapshot " + path, errno);
+  }
+  files::remove_directory(parent, temporary);
+  return ::fsync(parent) == 0 ? Status() : fail_errno("remove snapshot " + path, errno);
+}
+
+}  // namespace sm
