@@ -61,7 +61,7 @@ Result<OpenedSnapshot> open_snapshot(const std::string& path) {
 
 Status check_snapshot(const Manifest& manifest, const WorkerOptions& options,
                       const EngineCpu& cpu) {
-  if (manifest.cpu_model != cpu.model || manifest.cpu_signature != cpu.signature) {
+  if (manifest.cpu_model != cpu.model || !signature_covers(cpu.signature, manifest.cpu_signature)) {
     const auto text = [](const std::string& model, const std::string& signature) {
       return signature.empty() ? model : model + " (" + signature + ")";
     };

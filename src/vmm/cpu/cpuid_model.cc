@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <optional>
 
 namespace sm {
@@ -91,9 +92,11 @@ constexpr std::array kV2Shows = {
     ShownBits{0x80000001, 0, kEcx, bits(0), bits(5, 8)},
     // SYSCALL NX LM, 1GB pages RDTSCP; the low half repeats leaf 1 on AMD
     ShownBits{0x80000001, 0, kEdx, bits(11, 20, 29), bits(26, 27) | 0x0183'F3FFu},
-    // CLOCKSOURCE NOP_IO_DELAY CLOCKSOURCE2 STEAL_TIME PV_EOI PV_UNHALT PV_TLB_FLUSH PV_SEND_IPI
-    // PV_SCHED_YIELD CLOCKSOURCE_STABLE
-    ShownBits{0x40000001, 0, kEax, 0, bits(0, 1, 3, 5, 6, 7, 9, 11, 13, 24)},
+    // CLOCKSOURCE NOP_IO_DELAY CLOCKSOURCE2 STEAL_TIME PV_EOI PV_TLB_FLUSH CLOCKSOURCE_STABLE. None
+    // that needs hypercalls: their instruction is another one on Intel's than on AMD's processors,
+    // and
+    // a kernel that has chosen one does not change it.
+    ShownBits{0x40000001, 0, kEax, 0, bits(0, 1, 3, 5, 6, 9, 24)},
 };
 
 // Leaves that say which processor this is: vendor, family and caches are the host's in every model,
@@ -307,6 +310,16 @@ Result<Leaves> v2_leaves(std::span<const CpuidLeaf> supported) {
 
 bool is_empty(const CpuidLeaf& leaf) { return (leaf.eax | leaf.ebx | leaf.ecx | leaf.edx) == 0; }
 
+// Takes "-1f" from the front.
+std::optional<std::uint32_t> take_hex(std::string_view& text) {
+  if (!text.starts_with('-')) return std::nullopt;
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), value, 16);
+  if (error != std::errc()) return std::nullopt;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return value;
+}
+
 }  // namespace
 
 Result<CpuModel> parse_cpu_model(std::string_view name) {
@@ -336,6 +349,36 @@ std::uint32_t physical_address_bits(std::span<const CpuidLeaf> leaves) {
   constexpr std::uint32_t kWithoutLeaf = 36;
   const CpuidLeaf* sizes = find(leaves, 0x80000008);
   return sizes == nullptr || (sizes->eax & 0xFF) == 0 ? kWithoutLeaf : sizes->eax & 0xFF;
+}
+
+std::string cpu_features(std::span<const CpuidLeaf> leaves) {
+  std::string text = "features";
+  for (const ShownBits& shown : kV2Shows) {
+    const CpuidLeaf* leaf = find(leaves, shown.function, shown.index);
+    text += fmt::format("-{:x}", leaf == nullptr ? 0 : leaf->*shown.reg & shown.may);
+  }
+  return text;
+}
+
+bool signature_covers(std::string_view here, std::string_view saved) {
+  if (here == saved) return true;
+  constexpr std::string_view kFeatures = "features";
+  if (!here.starts_with(kFeatures) || !saved.starts_with(kFeatures)) return false;
+  here.remove_prefix(kFeatures.size());
+  saved.remove_prefix(kFeatures.size());
+  while (!here.empty() && !saved.empty()) {
+    const auto mine = take_hex(here), theirs = take_hex(saved);
+    if (!mine || !theirs || (*theirs & ~*mine) != 0) return false;
+  }
+  return here.empty() && saved.empty();
+}
+
+EngineCpu describe_cpu(CpuModel model, std::span<const CpuidLeaf> supported) {
+  EngineCpu cpu{.model = std::string(cpu_model_name(model)), .signature = {}};
+  if (const auto leaves = build_cpuid(model, supported, CpuPlace{})) {
+    cpu.signature = model == CpuModel::kHost ? cpu_signature(*leaves) : cpu_features(*leaves);
+  }
+  return cpu;
 }
 
 // FNV-1a over the leaves' numbers. Not a matter of trust: it only names what is the same.

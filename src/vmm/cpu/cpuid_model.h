@@ -41,6 +41,18 @@ Result<std::vector<CpuidLeaf>> build_cpuid(CpuModel model, std::span<const Cpuid
 
 // A short text that two lists share exactly when they show guests the same processor.
 std::string cpu_signature(std::span<const CpuidLeaf> leaves);
+// For a list of `x86-64-v2`: which of the bits it shows that only some hosts have.
+std::string cpu_features(std::span<const CpuidLeaf> leaves);
+// A guest that was saved with one of the texts above can go on where the other is true: they are
+// equal, or all features are there.
+bool signature_covers(std::string_view here, std::string_view saved);
+
+// What a snapshot says of the processor, and a restore compares.
+struct EngineCpu {
+  std::string model;      // "host", "x86-64-v2"
+  std::string signature;  // see signature_covers()
+};
+EngineCpu describe_cpu(CpuModel model, std::span<const CpuidLeaf> supported);
 
 // Guest-physical address bits that the leaves announce.
 std::uint32_t physical_address_bits(std::span<const CpuidLeaf> leaves);

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "vmm/cpu/cpu_state.h"
+#include "vmm/cpu/cpuid_model.h"
 #include "vmm/cpu/platform_state.h"
 #include "vmm/irqchip/irq_line.h"
 #include "vmm/memory/guest_memory.h"
@@ -62,14 +63,6 @@ class EngineVcpu {
   // Parts that `state` leaves empty (xsave, lapic) take their reset value; zero apic_base and
   // tsc_khz, a task register that is not present, and MSRs that are not listed stay as they are.
   virtual Status set_state(const CpuState& state) = 0;
-};
-
-// What guests see of the processor.
-struct EngineCpu {
-  std::string model;  // "host", "x86-64-v2"
-  // For a model that depends on the host: the same text on hosts that show the same processor.
-  // Empty for a model that is the same everywhere.
-  std::string signature;
 };
 
 class EngineVm {

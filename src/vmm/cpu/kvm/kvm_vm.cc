@@ -215,12 +215,7 @@ Result<std::unique_ptr<EngineVcpu>> KvmVm::create_vcpu(std::uint32_t index, std:
   return kvm::KvmVcpu::create(vm_.get(), index, traits_, leaves);
 }
 
-EngineCpu KvmVm::cpu() const {
-  EngineCpu cpu{std::string(cpu_model_name(model_)), {}};
-  const auto leaves = build_cpuid(model_, supported_, CpuPlace{});
-  if (model_ == CpuModel::kHost && leaves) cpu.signature = cpu_signature(*leaves);
-  return cpu;
-}
+EngineCpu KvmVm::cpu() const { return describe_cpu(model_, supported_); }
 
 Result<PlatformState> KvmVm::platform_state() const {
   kvm_irqchip chip{};

@@ -41,8 +41,7 @@ class SoftVm final : public EngineVm {
   static Result<std::unique_ptr<EngineVm>> create(const SoftConfig& config);
 
   std::string_view engine_name() const override { return "soft"; }
-  // What it shows as "host" is its own, whatever the host has.
-  EngineCpu cpu() const override { return {std::string(cpu_model_name(model_)), {}}; }
+  EngineCpu cpu() const override { return describe_cpu(model_, supported_); }
   Status map_memory(const GuestMemory& memory) override;
   Result<std::unique_ptr<IrqLine>> irq_line(std::uint32_t gsi) override {
     return platform_.irq_line(gsi);
