@@ -51,8 +51,7 @@ Result<StepResult> write_hosts(const ResumePlan& plan, int root) {
   const auto old = read_small(root, "etc/hosts");
   if (!old) return StepResult::kSkipped;
   const std::string rest = strip_hosts(*old, plan.old_hostname, plan.old_hosts);
-  SM_TRY_STATUS(
-      replace_file(etc.get(), "hosts", complete_hosts(rest, plan.hostname, plan.hosts)));
+  SM_TRY_STATUS(replace_file(etc.get(), "hosts", complete_hosts(rest, plan.hostname, plan.hosts)));
   return StepResult::kDone;
 }
 

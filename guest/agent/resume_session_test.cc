@@ -98,8 +98,8 @@ class TestMachine {
     fs::create_directories(path("/etc"));
     fs::create_directories(path("/run"));
     put("/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n10.0.0.1\tdb\n127.0.1.1\ttesthost\n");
-    void* shared = ::mmap(nullptr, sizeof(Machine), PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* shared =
+        ::mmap(nullptr, sizeof(Machine), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     EXPECT_NE(shared, MAP_FAILED);
     machine_ = new (shared) Machine;
     ServerOptions options;
@@ -129,9 +129,7 @@ class TestMachine {
   std::string get(const std::string& name) const {
     return read_file(path(name), 1u << 21).value_or("(missing)");
   }
-  std::string kernel_log() const {
-    return read_file(folder_ + "/kernel", 1u << 20).value_or("");
-  }
+  std::string kernel_log() const { return read_file(folder_ + "/kernel", 1u << 20).value_or(""); }
   Answer resume(const agent::ResumeRequest& request) {
     HostConnection host = agent_->connect();
     host.send(agent::encode_resume(request));
@@ -179,11 +177,11 @@ TEST(Resume, EverythingElseIsRefusedUntilItIsAcknowledged) {
   TestMachine machine;
   EXPECT_EQ(machine.output_of("echo fresh"), "fresh\n") << "the first life needs no resume";
   machine.restore(1);
-  for (const auto& frame : {agent::encode_exec(shell("touch " + machine.path("/ran"))),
-                            agent::encode_file(FrameType::kReadFile, {.path = "/etc/passwd"}),
-                            agent::encode_file(FrameType::kWriteFile,
-                                               {.path = machine.path("/ran"), .size = 0}),
-                            agent::encode_forward(1)}) {
+  for (const auto& frame :
+       {agent::encode_exec(shell("touch " + machine.path("/ran"))),
+        agent::encode_file(FrameType::kReadFile, {.path = "/etc/passwd"}),
+        agent::encode_file(FrameType::kWriteFile, {.path = machine.path("/ran"), .size = 0}),
+        agent::encode_forward(1)}) {
     HostConnection host = machine.agent().connect();
     host.send(frame);
     host.no_input();
@@ -238,9 +236,7 @@ TEST(Resume, WrongGenerationIsNamedAndChangesNothing) {
 
 TEST(Resume, FailedStepIsNamedAndEndsIt) {
   const std::pair<ResumeStep, const char*> steps[] = {
-      {ResumeStep::kRandom, ""},
-      {ResumeStep::kClock, "random"},
-      {ResumeStep::kHostname, "clock"}};
+      {ResumeStep::kRandom, ""}, {ResumeStep::kClock, "random"}, {ResumeStep::kHostname, "clock"}};
   for (const auto& [step, last_done] : steps) {
     TestMachine machine;
     machine.restore(1);

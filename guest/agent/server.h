@@ -78,7 +78,8 @@ class Server {
   ServerOptions options_;
   ProcessTable processes_;
   Workload workload_;
-  std::uint32_t acknowledged_ = 0;  // the generation of the last resume; 0: the machine's first life
+  std::uint32_t acknowledged_ =
+      0;  // the generation of the last resume; 0: the machine's first life
   bool resuming_ = false;
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;

@@ -60,8 +60,7 @@ Status replace_file(int folder, const char* name, std::string_view text, mode_t 
 
 Status make_folder(int folder, const char* name, mode_t mode) {
   if (::mkdirat(folder, name, mode) < 0) {
-    return errno == EEXIST ? Status{}
-                           : fail_errno(std::string("make the folder ") + name, errno);
+    return errno == EEXIST ? Status{} : fail_errno(std::string("make the folder ") + name, errno);
   }
   // mkdir obeys the umask; chmod does not.
   if (::fchmodat(folder, name, mode, 0) < 0) return fail_errno(std::string("chmod ") + name, errno);

@@ -142,16 +142,17 @@ enum class MachineIdPolicy : std::uint8_t {
 
 // What makes a restored machine one of its own. Sent before anything else after a restore.
 struct ResumeRequest {
-  std::uint32_t generation = 0;      // the one that the machine must be in
-  std::uint64_t wall_clock_ns = 0;   // CLOCK_REALTIME of the host when it sends this
+  std::uint32_t generation = 0;             // the one that the machine must be in
+  std::uint64_t wall_clock_ns = 0;          // CLOCK_REALTIME of the host when it sends this
   std::array<std::byte, kSeedSize> seed{};  // random, never used twice
-  std::string hostname;              // empty: keep
+  std::string hostname;                     // empty: keep
   MachineIdPolicy machine_id_policy = MachineIdPolicy::kKeep;
-  std::string machine_id;            // empty with kKeep
-  std::vector<std::string> env;      // over the defaults of later execs
-  std::vector<std::string> secrets;  // the same, instead of those of an earlier resume; for programs only
-  std::vector<std::string> dns;      // empty: /etc/resolv.conf stays
-  std::vector<HostEntry> hosts;      // instead of those given before; empty: they stay
+  std::string machine_id;        // empty with kKeep
+  std::vector<std::string> env;  // over the defaults of later execs
+  std::vector<std::string>
+      secrets;  // the same, instead of those of an earlier resume; for programs only
+  std::vector<std::string> dns;  // empty: /etc/resolv.conf stays
+  std::vector<HostEntry> hosts;  // instead of those given before; empty: they stay
 
   ResumeRequest() = default;
   ResumeRequest(const ResumeRequest&) = default;

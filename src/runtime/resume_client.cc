@@ -130,8 +130,7 @@ void ResumeClient::read_socket() {
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n < 0) return finish(fail(Error::from_errno("resume: connection to the agent", errno)));
   if (n == 0) {
-    return finish(
-        fail(Code::kGone, "resume: the guest's agent closed the connection", kRemedy));
+    return finish(fail(Code::kGone, "resume: the guest's agent closed the connection", kRemedy));
   }
   parser_.feed(std::span(buffer).first(static_cast<std::size_t>(n)));
   for (;;) {

@@ -341,8 +341,7 @@ bool AgentProcess::memory_contains(std::string_view text) const {
     if (std::sscanf(line.c_str(), "%lx-%lx %*c%c", &start, &end, &writable) != 3) continue;
     if (writable != 'w' || end - start > (64u << 20)) continue;
     std::string bytes(end - start, '\0');
-    const ssize_t n =
-        ::pread(memory->get(), bytes.data(), bytes.size(), static_cast<off_t>(start));
+    const ssize_t n = ::pread(memory->get(), bytes.data(), bytes.size(), static_cast<off_t>(start));
     if (n > 0 && bytes.find(text) < static_cast<std::size_t>(n)) return true;
   }
   return false;
