@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "agent/child.h"
 #include "agent/child_status.h"
+#include "agent/kernel_controls.h"
 #include "agent/server.h"
 #include "base/bytes.h"
 #include "base/check.h"
@@ -61,9 +63,37 @@ void run_write_child(const agent::FileRequest&, const ChildDescriptors& descript
   ::_exit(0);
 }
 
+void run_resume_child(const ResumePlan& plan, const ChildDescriptors& descriptors) {
+  take_descriptors(descriptors);
+  SM_CHECK(!plan.new_hostname || is_hostname(plan.hostname));
+  if (plan.hostname == "fail") fail_child(agent::ErrorKind::kResume, EROFS, "fail");
+  if (plan.hostname == "end") ::_exit(0);
+  for (auto step = static_cast<std::uint8_t>(agent::ResumeStep::kHostname);
+       step <= static_cast<std::uint8_t>(agent::ResumeStep::kGeneration); ++step) {
+    report_step({static_cast<agent::ResumeStep>(step), agent::StepResult::kDone});
+  }
+  ::_exit(0);
+}
+
 namespace {
 
 using agent::Stream;
+
+// A kernel on which now and then a step fails.
+class UncertainKernel final : public KernelControls {
+ public:
+  explicit UncertainKernel(FuzzedDataProvider& input) : input_(input) {}
+  Status seed_random(std::span<const std::byte>) override { return outcome(); }
+  Status set_clock(std::uint64_t) override { return outcome(); }
+  Status set_hostname(const std::string&) override { return outcome(); }
+
+ private:
+  Status outcome() {
+    if (input_.ConsumeIntegralInRange<int>(0, 15) == 0) return fail_errno("kernel", EPERM);
+    return {};
+  }
+  FuzzedDataProvider& input_;
+};
 
 void decode_everything(std::span<const std::byte> bytes) {
   static_cast<void>(agent::decode_hello(bytes));
@@ -72,6 +102,16 @@ void decode_everything(std::span<const std::byte> bytes) {
   static_cast<void>(agent::decode_resize(bytes));
   static_cast<void>(agent::decode_started(bytes));
   static_cast<void>(agent::decode_exit(bytes));
+  if (const auto report = agent::decode_resumed(bytes)) {
+    for (const agent::StepReport& step : report->steps) {
+      SM_CHECK(!agent::step_name(step.step).empty());
+    }
+  }
+  if (const auto resume = agent::decode_resume(bytes)) {
+    const auto frame = agent::encode_resume(*resume);
+    SM_CHECK(
+        std::equal(bytes.begin(), bytes.end(), frame.begin() + agent::kHeaderSize, frame.end()));
+  }
   static_cast<void>(decode_settings(bytes));
   if (const auto error = agent::decode_error(bytes)) {
     SM_CHECK(agent::encode_error(*error).size() <= agent::kHeaderSize + 16 + 4096);
@@ -115,6 +155,8 @@ class Machine {
     options.max_connections = 4;
     options.request_timeout = options.close_timeout = options.connect_timeout =
         input.ConsumeBool() ? Duration{1} : Duration{std::chrono::seconds(60)};
+    options.generation = [this] { return generation_; };
+    options.kernel = std::make_unique<UncertainKernel>(input);
     server_ = std::make_unique<Server>(*loop_, std::move(ends.agent), std::move(options));
   }
   ~Machine() {
@@ -124,7 +166,7 @@ class Machine {
 
   void run() {
     for (int steps = 0; steps < 200 && input_.remaining_bytes() != 0; ++steps) {
-      step(input_.ConsumeIntegralInRange<int>(0, 15));
+      step(input_.ConsumeIntegralInRange<int>(0, 17));
       SM_CHECK(server_->connections() <= 4 + 1);
       drain_link();
     }
@@ -173,6 +215,15 @@ class Machine {
     send(agent::encode_file(type, {.path = "/" + input_.ConsumeRandomLengthString(8),
                                    .size = input_.ConsumeIntegralInRange<std::uint64_t>(0, 9)}));
   }
+  void send_resume() {
+    agent::ResumeRequest request;
+    request.generation = input_.ConsumeIntegralInRange<int>(0, 7) == 0 ? 99 : generation_;
+    request.wall_clock_ns = 1;
+    request.hostname =
+        input_.PickValueInArray<std::string>({"", "fail", "end", "name", "bad name"});
+    request.secrets = {"S=" + std::string(input_.ConsumeIntegralInRange<std::size_t>(0, 99), 'x')};
+    send(agent::encode_resume(request));
+  }
   Stream stream() { return static_cast<Stream>(input_.ConsumeIntegralInRange<int>(0, 3)); }
 
   void step(int what) {
@@ -213,12 +264,19 @@ class Machine {
         const auto type = input_.ConsumeBool() ? LinkType::kRelease : LinkType::kSignal;
         return static_cast<void>(send_link(init_.get(), {type, SIGTERM}));
       }
+      case 14:
+        return send_resume();
+      case 15:
+        // As a restore does, but for the connections that it resets.
+        if (input_.ConsumeIntegralInRange<int>(0, 3) == 0) ++generation_;
+        return;
       default:
         return turn();
     }
   }
 
   FuzzedDataProvider& input_;
+  std::uint32_t generation_ = 0;
   std::unique_ptr<EventLoop> loop_;
   UniqueFd init_;
   std::unique_ptr<Server> server_;

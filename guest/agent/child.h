@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/environment.h"
 #include "proto/agent.h"
@@ -15,6 +16,7 @@ enum class ChildReport : std::uint8_t {
   kError = 1,     // then an error report as on the wire
   kPrepared = 2,  // waits for one message before it executes
   kSize = 3,      // then u64: the file's size
+  kStep = 4,      // then u8 step and u8 result of a resume
 };
 
 struct ChildDescriptors {
@@ -35,9 +37,25 @@ struct ExecPlan {
   bool wait_for_release = false;
 };
 
+// What a resume changes in the files of the machine. Holds no secret.
+struct ResumePlan {
+  std::string root = "/";
+  std::uint32_t generation = 0;
+  std::string hostname;      // the new one
+  std::string old_hostname;  // as /etc/hosts has it
+  bool new_hostname = false;
+  std::vector<HostEntry> hosts;      // all that stand in /etc/hosts afterwards
+  std::vector<HostEntry> old_hosts;  // those that stand there now
+  bool new_hosts = false;
+  std::vector<std::string> dns;
+  agent::MachineIdPolicy machine_id_policy = agent::MachineIdPolicy::kKeep;
+  std::string machine_id;
+};
+
 [[noreturn]] void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors);
 [[noreturn]] void run_read_child(const std::string& path, const ChildDescriptors& descriptors);
 [[noreturn]] void run_write_child(const agent::FileRequest& request,
                                   const ChildDescriptors& descriptors);
+[[noreturn]] void run_resume_child(const ResumePlan& plan, const ChildDescriptors& descriptors);
 
 }  // namespace sm::guest

@@ -16,7 +16,7 @@ std::optional<ChildChannel::Report> parse(std::span<const std::byte> bytes) {
   ByteReader r(bytes);
   const auto kind = r.take<std::uint8_t>();
   if (!kind) return std::nullopt;
-  ChildChannel::Report report{static_cast<ChildReport>(*kind), 0, {}};
+  ChildChannel::Report report{static_cast<ChildReport>(*kind), 0, {}, {}};
   switch (report.kind) {
     case ChildReport::kPrepared:
       return report;
@@ -24,6 +24,14 @@ std::optional<ChildChannel::Report> parse(std::span<const std::byte> bytes) {
       const auto size = r.take<std::uint64_t>();
       if (!size) return std::nullopt;
       report.size = *size;
+      return report;
+    }
+    case ChildReport::kStep: {
+      const auto step = r.take<std::uint8_t>();
+      const auto result = r.take<std::uint8_t>();
+      if (!result) return std::nullopt;
+      report.step = {static_cast<agent::ResumeStep>(*step),
+                     static_cast<agent::StepResult>(*result)};
       return report;
     }
     case ChildReport::kError: {

@@ -20,6 +20,7 @@ class ChildChannel {
     ChildReport kind;
     std::uint64_t size = 0;
     agent::ErrorReport error;
+    agent::StepReport step;
   };
   // Called per report, and once with nothing at the end of the channel.
   using Callback = std::function<void(std::optional<Report>)>;

@@ -51,6 +51,14 @@ void report_size(std::uint64_t size) {
   send_report(w.bytes());
 }
 
+void report_step(agent::StepReport report) {
+  ByteWriter w;
+  w.put(static_cast<std::uint8_t>(ChildReport::kStep));
+  w.put(static_cast<std::uint8_t>(report.step));
+  w.put(static_cast<std::uint8_t>(report.result));
+  send_report(w.bytes());
+}
+
 void fail_child(agent::ErrorKind kind, int errno_value, std::string message) {
   if (errno_value != 0) {
     char buffer[128] = {};

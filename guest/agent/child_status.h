@@ -17,6 +17,7 @@ void take_descriptors(const ChildDescriptors& descriptors);
 
 void report_prepared();
 void report_size(std::uint64_t size);
+void report_step(agent::StepReport report);
 // Reports and ends the child.
 [[noreturn]] void fail_child(agent::ErrorKind kind, int errno_value, std::string message);
 

@@ -8,8 +8,10 @@
 
 #include "agent/exec_session.h"
 #include "agent/file_session.h"
+#include "agent/resume_session.h"
 #include "agent/server.h"
 #include "base/clock.h"
+#include "base/wipe.h"
 
 namespace sm::guest {
 
@@ -96,7 +98,10 @@ void Connection::receive() {
   if (n <= 0) return close();
   // Behind the last frame the peer may still send what was under way.
   if (state_ == State::kFinishing) return;
-  parser_.feed(std::span(buffer).first(static_cast<std::size_t>(n)));
+  const auto received = std::span(buffer).first(static_cast<std::size_t>(n));
+  parser_.feed(received);
+  // It may be a part of a resume with its secrets; what follows a request is none.
+  if (state_ != State::kServing) wipe(received);
   handle_frames();
 }
 
@@ -132,8 +137,13 @@ Status Connection::handle_frame(agent::Frame frame) {
   return {};
 }
 
-Status Connection::handle_request(const agent::Frame& frame) {
+Status Connection::handle_request(agent::Frame& frame) {
   cancel_timer();
+  if (frame.type == FrameType::kResume) return start_resume(frame);
+  if (services_.server.needs_resume()) {
+    refuse_until_resumed();
+    return {};
+  }
   switch (frame.type) {
     case FrameType::kExec:
       return start_exec(frame);
@@ -182,6 +192,23 @@ Status Connection::start_forward(const agent::Frame& frame) {
                            static_cast<std::uint16_t>(port));
   services_.server.retire(id_);
   return {};
+}
+
+Status Connection::start_resume(agent::Frame& frame) {
+  auto request = agent::decode_resume(frame.payload);
+  wipe(frame.payload);
+  if (!request) return fail(std::move(request).error());
+  state_ = State::kServing;
+  auto session = std::make_unique<ResumeSession>(*this, services_, std::move(*request));
+  ResumeSession& resume = *session;
+  session_ = std::move(session);
+  resume.start();
+  return {};
+}
+
+void Connection::refuse_until_resumed() {
+  finish_with_error({ErrorKind::kResume, 0,
+                     "this machine was restored from a snapshot and waits for its resume"});
 }
 
 void Connection::break_protocol(const Error& error) {

@@ -44,10 +44,12 @@ class Connection {
   void flush();
   void handle_frames();
   Status handle_frame(agent::Frame frame);
-  Status handle_request(const agent::Frame& frame);
+  Status handle_request(agent::Frame& frame);
+  void refuse_until_resumed();
   Status start_exec(const agent::Frame& frame);
   Status start_file(const agent::Frame& frame);
   Status start_forward(const agent::Frame& frame);
+  Status start_resume(agent::Frame& frame);
   void break_protocol(const Error& error);
   void update_watch();
   void set_timer(TimePoint at);

@@ -102,7 +102,7 @@ ExecPlan ExecSession::make_plan() const {
   ExecPlan plan;
   plan.argv = request_.argv;
   // The main request's own values are the defaults by now.
-  plan.env = merge_environment(defaults.env, request_.env);
+  plan.env = services_.workload.environment_for(request_);
   plan.cwd = request_.cwd.empty() ? defaults.cwd : request_.cwd;
   plan.user = request_.user.empty() ? defaults.user : request_.user;
   plan.hostname = services_.workload.hostname();
@@ -145,11 +145,14 @@ Status ExecSession::try_start() {
   Pipes pipes;
   SM_TRY_STATUS(open_streams(pipes));
   const UniqueFd status = SM_TRY(channel_.open());
-  const ExecPlan plan = make_plan();
+  ExecPlan plan = make_plan();
   const ChildDescriptors descriptors{pipes.guest_in.get(), pipes.guest_out.get(),
                                      pipes.guest_err.get(), status.get()};
-  pid_ = SM_TRY(services_.processes.start([&] { run_exec_child(plan, descriptors); },
-                                          [this](const ProcessEnd& end) { on_end(end); }));
+  auto started = services_.processes.start([&] { run_exec_child(plan, descriptors); },
+                                           [this](const ProcessEnd& end) { on_end(end); });
+  // The child has its copy.
+  wipe(plan.env);
+  pid_ = SM_TRY(std::move(started));
   host_in_ = std::move(pipes.host_in);
   host_out_ = std::move(pipes.host_out);
   host_err_ = std::move(pipes.host_err);

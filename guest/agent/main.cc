@@ -2,12 +2,14 @@
 // vsock, one event loop, one thread. See docs/reference/agent-protocol.md.
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <string_view>
 
+#include "agent/kernel_controls.h"
 #include "agent/server.h"
 #include "agent/vsock_listener.h"
 #include "base/bytes.h"
@@ -46,6 +48,9 @@ Result<AgentSettings> load_settings(const UniqueFd& fd) {
 
 Status run() {
   block_signals();
+  // Secrets pass through this memory: only root may look at it, and no core dump holds it. What is
+  // executed for the host gets the kernel's default again.
+  ::prctl(PR_SET_DUMPABLE, 0);
   UniqueFd link(kAgentLinkFd);
   const UniqueFd settings_file(kAgentSettingsFd);
   ServerOptions options;
@@ -53,6 +58,7 @@ Status run() {
   options.settings = SM_TRY(load_settings(settings_file));
   const DoorbellPort bell = DoorbellPort::probe();
   options.generation = [&bell] { return bell.generation(); };
+  options.kernel = SM_TRY(open_kernel_controls());
 
   const auto loop = SM_TRY(EventLoop::create());
   Server server(*loop, std::move(link), std::move(options));

@@ -6,6 +6,7 @@
 
 #include "agent/connection.h"
 #include "agent/forwarder.h"
+#include "agent/kernel_controls.h"
 #include "base/file.h"
 
 namespace sm::guest {
@@ -23,6 +24,10 @@ void refuse(int socket) {
 }
 
 }  // namespace
+
+ServerOptions::ServerOptions() = default;
+ServerOptions::ServerOptions(ServerOptions&&) noexcept = default;
+ServerOptions::~ServerOptions() = default;
 
 Server::Server(EventLoop& loop, UniqueFd init_link, ServerOptions options)
     : loop_(loop),

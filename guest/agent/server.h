@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "agent/process_table.h"
 #include "agent/services.h"
@@ -18,16 +19,27 @@ namespace sm::guest {
 
 class Connection;
 class Forwarder;
+class KernelControls;
 
 struct ServerOptions {
   std::string cgroup_base;  // empty: no cgroups
   AgentSettings settings;
   // Restores since boot, for the hello; absent: 0.
   std::function<std::uint32_t()> generation;
+  // Absent: a resume is refused.
+  std::unique_ptr<KernelControls> kernel;
+  std::string root = "/";  // whose files a resume renews
   std::size_t max_connections = 1024;
   Duration request_timeout = std::chrono::seconds(10);
   Duration close_timeout = std::chrono::seconds(10);
   Duration connect_timeout = std::chrono::seconds(10);
+
+  ServerOptions();
+  ServerOptions(ServerOptions&&) noexcept;
+  ServerOptions& operator=(ServerOptions&&) = delete;
+  ServerOptions(const ServerOptions&) = delete;
+  ServerOptions& operator=(const ServerOptions&) = delete;
+  ~ServerOptions();
 };
 
 class Server {
@@ -44,6 +56,12 @@ class Server {
   // For connections:
   const ServerOptions& options() const { return options_; }
   std::uint32_t generation() const;
+  // The machine was restored since the last resume: no other request is served before the next.
+  bool needs_resume() const { return generation() != acknowledged_; }
+  // One resume at a time: false when another is under way.
+  bool begin_resume() { return !std::exchange(resuming_, true); }
+  void end_resume() { resuming_ = false; }
+  void acknowledge(std::uint32_t generation) { acknowledged_ = generation; }
   // Destroys a connection or forwarder once its callbacks have returned.
   void retire(std::uint64_t id);
   // Turns a connection into a forwarded TCP stream; `first` was received behind the request.
@@ -60,6 +78,9 @@ class Server {
   ServerOptions options_;
   ProcessTable processes_;
   Workload workload_;
+  std::uint32_t acknowledged_ =
+      0;  // the generation of the last resume; 0: the machine's first life
+  bool resuming_ = false;
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Forwarder>> forwarders_;

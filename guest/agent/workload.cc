@@ -9,7 +9,8 @@ Workload::Workload(EventLoop& loop, ProcessTable& processes, UniqueFd link, Agen
       processes_(processes),
       link_(std::move(link)),
       watch_(std::make_unique<FdWatch>(loop, link_.get(), [this](std::uint32_t) { on_link(); })),
-      hostname_(std::move(settings.hostname)) {
+      hostname_(std::move(settings.hostname)),
+      hosts_(std::move(settings.hosts)) {
   defaults_.env = std::move(settings.env);
   watch_->want(EPOLLIN);
 }
@@ -23,6 +24,23 @@ bool Workload::claim(const agent::ExecRequest& request) {
   if (!request.cwd.empty()) defaults_.cwd = request.cwd;
   defaults_.user = request.user;
   return true;
+}
+
+Words Workload::environment_for(const agent::ExecRequest& request) const {
+  if (request.main) return merge_environment(defaults_.env, secrets_);
+  if (secrets_.empty()) return merge_environment(defaults_.env, request.env);
+  Words base = merge_environment(defaults_.env, secrets_);
+  Words env = merge_environment(base, request.env);
+  wipe(base);
+  return env;
+}
+
+void Workload::resume(const agent::ResumeRequest& request) {
+  defaults_.env = merge_environment(defaults_.env, request.env);
+  wipe(secrets_);
+  secrets_ = request.secrets;
+  if (!request.hostname.empty()) hostname_ = request.hostname;
+  if (!request.hosts.empty()) hosts_ = request.hosts;
 }
 
 void Workload::announce(std::function<void()> release) {

@@ -30,6 +30,9 @@ class Workload {
  public:
   // Without init at the other end there is nothing left to live for: the loop is stopped.
   Workload(EventLoop& loop, ProcessTable& processes, UniqueFd link, AgentSettings settings);
+  ~Workload() { wipe(secrets_); }
+  Workload(const Workload&) = delete;
+  Workload& operator=(const Workload&) = delete;
 
   Status report_ready();
 
@@ -45,6 +48,14 @@ class Workload {
 
   const ExecDefaults& defaults() const { return defaults_; }
   const std::string& hostname() const { return hostname_; }
+  // Lines that init or a resume has added to /etc/hosts.
+  const std::vector<HostEntry>& hosts() const { return hosts_; }
+  // The environment of a program: defaults, secrets, then the request's own. The request of the
+  // main workload is part of the defaults and so stands below the secrets: it carries the image's
+  // variables. wipe() the result after use.
+  Words environment_for(const agent::ExecRequest& request) const;
+  // What a resume changes for later programs. Its secrets take the place of earlier ones.
+  void resume(const agent::ResumeRequest& request);
 
  private:
   void on_link();
@@ -54,7 +65,9 @@ class Workload {
   UniqueFd link_;
   std::unique_ptr<FdWatch> watch_;
   std::string hostname_;
+  std::vector<HostEntry> hosts_;
   ExecDefaults defaults_;
+  Words secrets_;
   std::function<void()> release_;
   bool claimed_ = false;
   pid_t pid_ = -1;

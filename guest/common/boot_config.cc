@@ -1,7 +1,5 @@
 #include "common/boot_config.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -14,32 +12,11 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxEnv = 64u << 10;
-constexpr std::size_t kMaxServers = 16;
-constexpr std::size_t kMaxHosts = 1024;
 constexpr std::size_t kMaxSerial = 20;  // virtio-blk: VIRTIO_BLK_ID_BYTES
-constexpr std::size_t kMaxHostname = 64;
 
 tl::unexpected<Error> bad(std::string_view key, std::string_view rule) {
   return fail(Code::kInvalidArgument,
               "boot configuration: \"" + std::string(key) + "\" " + std::string(rule));
-}
-
-bool is_alphanumeric(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-bool is_name(std::string_view text, std::string_view also, std::size_t limit) {
-  if (text.empty() || text.size() > limit) return false;
-  return std::all_of(text.begin(), text.end(), [&](char c) {
-    return is_alphanumeric(c) || also.find(c) != std::string_view::npos;
-  });
-}
-
-bool is_address(const std::string& text) {
-  in6_addr scratch{};
-  return text.find('\0') == std::string::npos &&
-         (::inet_pton(AF_INET, text.c_str(), &scratch) == 1 ||
-          ::inet_pton(AF_INET6, text.c_str(), &scratch) == 1);
 }
 
 Result<std::string> take_text(const Json& value, std::string_view key) {
@@ -78,7 +55,7 @@ Status take_layers(const Json& value, BootConfig& out) {
 
 Status take_hostname(const Json& value, BootConfig& out) {
   out.hostname = SM_TRY(take_text(value, "hostname"));
-  if (!is_name(out.hostname, ".-_", kMaxHostname)) {
+  if (!is_hostname(out.hostname)) {
     return bad("hostname", "must be 1 to 64 letters, digits, '.', '-', '_'");
   }
   return {};
@@ -86,33 +63,30 @@ Status take_hostname(const Json& value, BootConfig& out) {
 
 Status take_env(const Json& value, BootConfig& out) {
   out.env = SM_TRY(take_words(value, "env", kMaxEnv));
-  for (const std::string& entry : out.env) {
-    const auto equals = entry.find('=');
-    if (equals == std::string::npos || equals == 0 || entry.find('\0') != std::string::npos) {
-      return bad("env", "must hold \"NAME=VALUE\" without NUL");
-    }
+  if (!std::all_of(out.env.begin(), out.env.end(), is_environment_entry)) {
+    return bad("env", "must hold \"NAME=VALUE\" without NUL");
   }
   return {};
 }
 
 Status take_dns(const Json& value, BootConfig& out) {
-  out.dns = SM_TRY(take_words(value, "dns", kMaxServers));
-  if (!std::all_of(out.dns.begin(), out.dns.end(), is_address)) {
+  out.dns = SM_TRY(take_words(value, "dns", kMaxNameServers));
+  if (!std::all_of(out.dns.begin(), out.dns.end(), is_ip_address)) {
     return bad("dns", "must hold IPv4 or IPv6 addresses");
   }
   return {};
 }
 
 Status take_hosts(const Json& value, BootConfig& out) {
-  if (!value.is_array() || value.size() > kMaxHosts) {
+  if (!value.is_array() || value.size() > kMaxHostEntries) {
     return bad("hosts", "must be an array of [address, name] pairs");
   }
   for (const Json& item : value) {
     auto pair = SM_TRY(take_words(item, "hosts", 2));
-    if (pair.size() != 2 || !is_address(pair[0]) || !is_name(pair[1], ".-_", 253)) {
+    if (pair.size() == 2) out.hosts.push_back({std::move(pair[0]), std::move(pair[1])});
+    if (pair.size() != 2 || !is_host_entry(out.hosts.back())) {
       return bad("hosts", "must be an array of [address, name] pairs");
     }
-    out.hosts.push_back({std::move(pair[0]), std::move(pair[1])});
   }
   return {};
 }

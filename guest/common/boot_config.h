@@ -8,16 +8,12 @@
 #include <vector>
 
 #include "base/result.h"
+#include "proto/names.h"
 
 namespace sm::guest {
 
 inline constexpr std::size_t kMaxBootConfig = 4u << 20;
 inline constexpr std::size_t kMaxLayers = 256;
-
-struct HostEntry {
-  std::string address;
-  std::string name;
-};
 
 struct BootConfig {
   std::vector<std::string> layers;  // virtio-blk serials, base first; empty: an empty tmpfs root

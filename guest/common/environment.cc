@@ -9,20 +9,23 @@ std::string_view name_of(std::string_view entry) { return entry.substr(0, entry.
 }  // namespace
 
 Words merge_environment(const Words& base, const Words& over) {
-  Words merged;
-  merged.reserve(base.size() + over.size());
-  // Keys point into the arguments, which outlive the map.
+  // Each entry is copied once, into its final place: some are secrets, and a copy that is
+  // overwritten later would stay in the heap.
+  std::vector<const std::string*> chosen;
   std::unordered_map<std::string_view, std::size_t> places;
   for (const Words* list : {&base, &over}) {
     for (const std::string& entry : *list) {
-      const auto [at, is_new] = places.try_emplace(name_of(entry), merged.size());
+      const auto [at, is_new] = places.try_emplace(name_of(entry), chosen.size());
       if (is_new) {
-        merged.push_back(entry);
+        chosen.push_back(&entry);
       } else {
-        merged[at->second] = entry;
+        chosen[at->second] = &entry;
       }
     }
   }
+  Words merged;
+  merged.reserve(chosen.size());
+  for (const std::string* entry : chosen) merged.push_back(*entry);
   return merged;
 }
 

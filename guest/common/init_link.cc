@@ -62,6 +62,11 @@ std::vector<std::byte> encode_settings(const AgentSettings& settings) {
   w.put_string(settings.hostname);
   w.put(static_cast<std::uint32_t>(settings.env.size()));
   for (const std::string& entry : settings.env) w.put_string(entry);
+  w.put(static_cast<std::uint32_t>(settings.hosts.size()));
+  for (const HostEntry& entry : settings.hosts) {
+    w.put_string(entry.address);
+    w.put_string(entry.name);
+  }
   return w.release();
 }
 
@@ -76,6 +81,14 @@ Result<AgentSettings> decode_settings(std::span<const std::byte> bytes) {
     const auto entry = r.take_string(kMaxWord);
     if (!entry) return fail(Code::kCorrupt, "malformed agent settings");
     settings.env.emplace_back(*entry);
+  }
+  const auto hosts = r.take<std::uint32_t>();
+  if (!hosts || *hosts > kMaxHostEntries) return fail(Code::kCorrupt, "malformed agent settings");
+  for (std::uint32_t i = 0; i < *hosts; ++i) {
+    const auto address = r.take_string(kMaxWord);
+    const auto name = r.take_string(kMaxWord);
+    if (!name) return fail(Code::kCorrupt, "malformed agent settings");
+    settings.hosts.push_back({std::string(*address), std::string(*name)});
   }
   if (!r.at_end()) return fail(Code::kCorrupt, "malformed agent settings");
   return settings;

@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "proto/names.h"
 
 namespace sm::guest {
 
@@ -49,6 +50,7 @@ Result<std::optional<LinkMessage>> receive_link(int fd);
 struct AgentSettings {
   std::string hostname;
   std::vector<std::string> env;  // base environment of every process
+  std::vector<HostEntry> hosts;  // what init has added to /etc/hosts
 };
 std::vector<std::byte> encode_settings(const AgentSettings& settings);
 Result<AgentSettings> decode_settings(std::span<const std::byte> bytes);

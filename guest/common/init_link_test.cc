@@ -55,15 +55,16 @@ TEST(InitLink, FullQueueDoesNotBlock) {
 }
 
 TEST(AgentSettings, SurviveTheMemoryFile) {
-  const AgentSettings settings{"host", {"A=1", "B=\n\"x\"", "C="}};
+  const AgentSettings settings{"host", {"A=1", "B=\n\"x\"", "C="}, {{"10.0.0.1", "db"}}};
   const auto back = decode_settings(encode_settings(settings));
   ASSERT_TRUE(back.has_value());
   EXPECT_EQ(back->hostname, "host");
   EXPECT_EQ(back->env, settings.env);
+  EXPECT_EQ(back->hosts, settings.hosts);
 }
 
 TEST(AgentSettings, EveryTruncationIsAnError) {
-  const auto bytes = encode_settings({"host", {"A=1", "B=2"}});
+  const auto bytes = encode_settings({"host", {"A=1", "B=2"}, {{"::1", "x"}}});
   for (std::size_t n = 0; n < bytes.size(); ++n) {
     EXPECT_FALSE(decode_settings(std::span(bytes).first(n)).has_value()) << n;
   }

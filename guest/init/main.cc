@@ -71,7 +71,7 @@ std::uint32_t run_machine(const DoorbellPort& bell) {
     die(bell, Fatal::kPseudoFilesystems, settings.error());
   }
 
-  auto agent = start_agent(agent_file->get(), {config->hostname, config->env});
+  auto agent = start_agent(agent_file->get(), {config->hostname, config->env, config->hosts});
   if (!agent) die(bell, Fatal::kAgentStart, agent.error());
   Supervisor supervisor(bell, std::move(*agent));
   const auto status = supervisor.run();

@@ -3,18 +3,11 @@
 // leaves it, and never writes through a link: a link in the place of one of the files is replaced.
 #pragma once
 
-#include <string>
-#include <string_view>
-
 #include "base/result.h"
 #include "common/boot_config.h"
 
 namespace sm::guest {
 
 Status write_runtime_files(int root, const BootConfig& config);
-
-// `existing` with the entries that it lacks: localhost for IPv4 and IPv6, the own name, and those
-// of the configuration. What is there stays as it is.
-std::string complete_hosts(std::string_view existing, const BootConfig& config);
 
 }  // namespace sm::guest

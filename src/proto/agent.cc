@@ -1,5 +1,7 @@
 #include "proto/agent.h"
 
+#include <algorithm>
+
 #include "base/bytes.h"
 
 namespace sm::agent {
@@ -10,6 +12,8 @@ namespace {
 constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8;
 constexpr std::uint32_t kAllFlags = kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd;
 constexpr std::size_t kMaxMessage = 4096;
+// The largest CLOCK_REALTIME in nanoseconds that the kernel can count.
+constexpr std::uint64_t kMaxClock = 0x7fff'ffff'ffff'ffff;
 
 std::vector<std::byte> frame(FrameType type, std::uint8_t stream,
                              std::span<const std::byte> payload) {
@@ -54,6 +58,31 @@ bool take_path(ByteReader& r, std::string& out) {
   if (!text || text->find('\0') != std::string_view::npos) return false;
   out = *text;
   return true;
+}
+
+bool take_hosts(ByteReader& r, std::vector<HostEntry>& out) {
+  const auto count = r.take<std::uint32_t>();
+  if (!count || *count > kMaxHostEntries) return false;
+  for (std::uint32_t i = 0; i < *count; ++i) {
+    const auto address = r.take_string(kMaxHostName);
+    const auto name = r.take_string(kMaxHostName);
+    if (!name) return false;
+    out.push_back({std::string(*address), std::string(*name)});
+  }
+  return true;
+}
+
+std::size_t words_size(const std::vector<std::string>& words) {
+  std::size_t size = 4;
+  for (const std::string& word : words) size += 4 + word.size();
+  return size;
+}
+
+std::size_t resume_size(const ResumeRequest& q) {
+  std::size_t size = 64 + kSeedSize + q.hostname.size() + q.machine_id.size();
+  for (const auto* words : {&q.env, &q.secrets, &q.dns}) size += words_size(*words);
+  for (const HostEntry& entry : q.hosts) size += 8 + entry.address.size() + entry.name.size();
+  return size;
 }
 
 }  // namespace
@@ -234,13 +263,135 @@ Result<ErrorReport> decode_error(std::span<const std::byte> payload) {
   const auto kind = r.take<std::uint8_t>();
   const auto errno_value = r.take<std::uint32_t>();
   const auto message = r.take_string(kMaxMessage);
-  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kBusy)) {
+  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kResume)) {
     return malformed("error report");
   }
   return ErrorReport{static_cast<ErrorKind>(*kind), *errno_value, std::string(*message)};
 }
 
 std::vector<std::byte> encode_done() { return frame(FrameType::kDone, 0, {}); }
+
+ResumeRequest::~ResumeRequest() {
+  wipe(seed);
+  wipe(secrets);
+}
+
+std::string_view step_name(ResumeStep step) {
+  constexpr std::array<std::string_view, kResumeSteps> kNames = {
+      "random numbers", "clock",      "hostname",   "hosts file",
+      "resolver",       "machine id", "generation", "environment"};
+  return kNames[static_cast<std::size_t>(step) - 1];
+}
+
+Status check_resume(const ResumeRequest& q) {
+  const auto bad = [](const char* what) {
+    return fail(Code::kInvalidArgument, std::string("resume request: ") + what);
+  };
+  if (q.wall_clock_ns == 0 || q.wall_clock_ns > kMaxClock) return bad("no such time");
+  if (!q.hostname.empty() && !is_hostname(q.hostname)) {
+    return bad("the hostname must be 1 to 64 letters, digits, '.', '-', '_'");
+  }
+  const bool keep_id = q.machine_id_policy == MachineIdPolicy::kKeep;
+  if (keep_id ? !q.machine_id.empty() : !is_machine_id(q.machine_id)) {
+    return bad("the machine id must be 32 lower-case hexadecimal digits, not all zero");
+  }
+  for (const auto* words : {&q.env, &q.secrets}) {
+    if (words->size() > kMaxWords ||
+        !std::all_of(words->begin(), words->end(), is_environment_entry)) {
+      return bad("environment and secrets must be at most 65536 times NAME=VALUE without NUL");
+    }
+  }
+  if (q.dns.size() > kMaxNameServers || !std::all_of(q.dns.begin(), q.dns.end(), is_ip_address)) {
+    return bad("name servers must be at most 16 IPv4 or IPv6 addresses");
+  }
+  if (q.hosts.size() > kMaxHostEntries ||
+      !std::all_of(q.hosts.begin(), q.hosts.end(), is_host_entry)) {
+    return bad("hosts must be at most 1024 pairs of an address and a name");
+  }
+  return {};
+}
+
+std::vector<std::byte> encode_resume(const ResumeRequest& q) {
+  ByteWriter w;
+  // One block of the heap, so that growing leaves no copy behind.
+  w.bytes().reserve(resume_size(q));
+  w.put(std::uint32_t{0});
+  w.put(q.generation);
+  w.put(q.wall_clock_ns);
+  w.put_bytes(q.seed);
+  w.put_string(q.hostname);
+  w.put(static_cast<std::uint8_t>(q.machine_id_policy));
+  w.put_string(q.machine_id);
+  put_words(w, q.env);
+  put_words(w, q.secrets);
+  put_words(w, q.dns);
+  w.put(static_cast<std::uint32_t>(q.hosts.size()));
+  for (const HostEntry& entry : q.hosts) {
+    w.put_string(entry.address);
+    w.put_string(entry.name);
+  }
+  auto out = frame(FrameType::kResume, 0, w.bytes());
+  wipe(w.bytes());
+  return out;
+}
+
+Result<ResumeRequest> decode_resume(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  ResumeRequest q;
+  const auto flags = r.take<std::uint32_t>();
+  const auto generation = r.take<std::uint32_t>();
+  const auto clock = r.take<std::uint64_t>();
+  const auto seed = r.take_bytes(kSeedSize);
+  const auto hostname = r.take_string(kMaxHostname);
+  const auto policy = r.take<std::uint8_t>();
+  const auto machine_id = r.take_string(kMaxHostname);
+  if (!machine_id || *flags != 0 || *policy > static_cast<std::uint8_t>(MachineIdPolicy::kSet)) {
+    return malformed("resume request");
+  }
+  q.generation = *generation;
+  q.wall_clock_ns = *clock;
+  std::copy(seed->begin(), seed->end(), q.seed.begin());
+  q.hostname = *hostname;
+  q.machine_id_policy = static_cast<MachineIdPolicy>(*policy);
+  q.machine_id = *machine_id;
+  if (!take_words(r, q.env) || !take_words(r, q.secrets) || !take_words(r, q.dns) ||
+      !take_hosts(r, q.hosts) || !r.at_end()) {
+    return malformed("resume request");
+  }
+  SM_TRY_STATUS(check_resume(q));
+  return q;
+}
+
+std::vector<std::byte> encode_resumed(const ResumeReport& report) {
+  ByteWriter w;
+  w.put(report.generation);
+  w.put(static_cast<std::uint32_t>(report.steps.size()));
+  for (const StepReport& step : report.steps) {
+    w.put(static_cast<std::uint8_t>(step.step));
+    w.put(static_cast<std::uint8_t>(step.result));
+  }
+  return frame(FrameType::kResumed, std::move(w));
+}
+
+Result<ResumeReport> decode_resumed(std::span<const std::byte> payload) {
+  ByteReader r(payload);
+  ResumeReport report;
+  const auto generation = r.take<std::uint32_t>();
+  const auto count = r.take<std::uint32_t>();
+  if (!count || *count != kResumeSteps) return malformed("resume report");
+  report.generation = *generation;
+  for (std::uint8_t number = 1; number <= kResumeSteps; ++number) {
+    const auto step = r.take<std::uint8_t>();
+    const auto result = r.take<std::uint8_t>();
+    if (!result || *step != number || *result < 1 ||
+        *result > static_cast<std::uint8_t>(StepResult::kSkipped)) {
+      return malformed("resume report");
+    }
+    report.steps.push_back({static_cast<ResumeStep>(*step), static_cast<StepResult>(*result)});
+  }
+  if (!r.at_end()) return malformed("resume report");
+  return report;
+}
 
 void FrameParser::feed(std::span<const std::byte> bytes) {
   // Drop what was consumed before growing, so that the buffer stays near one frame's size.
@@ -259,7 +410,7 @@ Result<std::optional<Frame>> FrameParser::next() {
   const auto type = *r.take<std::uint8_t>();
   const auto stream = *r.take<std::uint8_t>();
   const auto reserved = *r.take<std::uint16_t>();
-  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kDone) || stream > 2 ||
+  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kResumed) || stream > 2 ||
       reserved != 0) {
     return malformed("frame header");
   }

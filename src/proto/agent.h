@@ -7,6 +7,7 @@
 // not wait for the agent's hello). One connection serves one request.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -16,6 +17,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/wipe.h"
+#include "proto/names.h"
 
 namespace sm::agent {
 
@@ -30,6 +33,7 @@ inline constexpr std::size_t kMaxData = 64u << 10;    // one kData frame
 inline constexpr std::uint32_t kInitialWindow = 256u << 10;
 inline constexpr std::size_t kMaxWords = 64u << 10;  // argv or environment entries
 inline constexpr std::size_t kMaxPath = 4096;
+inline constexpr std::size_t kSeedSize = 64;
 
 // Header: u32 payload length, u8 type, u8 stream, u16 zero. Little-endian throughout.
 enum class FrameType : std::uint8_t {
@@ -46,6 +50,8 @@ enum class FrameType : std::uint8_t {
   kExit = 11,     // agent: ExitReport; the last frame of an exec
   kError = 12,    // agent: ErrorReport; the last frame of any failed request
   kDone = 13,     // agent: a file request is complete
+  kResume = 14,   // host: ResumeRequest
+  kResumed = 15,  // agent: ResumeReport; the last frame of a resume
 };
 
 // Streams of kData and kWindow: as the file descriptors of the guest process.
@@ -118,7 +124,8 @@ enum class ErrorKind : std::uint8_t {
   kFile = 6,
   kConnect = 7,
   kResource = 8,
-  kBusy = 9,  // a second main workload
+  kBusy = 9,     // a second main workload
+  kResume = 10,  // a step of a resume failed, or a request came before one that is due
 };
 
 struct ErrorReport {
@@ -126,6 +133,68 @@ struct ErrorReport {
   std::uint32_t errno_value = 0;
   std::string message;
 };
+
+enum class MachineIdPolicy : std::uint8_t {
+  kKeep = 0,
+  kReplace = 1,  // the files that the image has get the given one
+  kSet = 2,      // so does /etc/machine-id when the image has none
+};
+
+// What makes a restored machine one of its own. Sent before anything else after a restore.
+struct ResumeRequest {
+  std::uint32_t generation = 0;             // the one that the machine must be in
+  std::uint64_t wall_clock_ns = 0;          // CLOCK_REALTIME of the host when it sends this
+  std::array<std::byte, kSeedSize> seed{};  // random, never used twice
+  std::string hostname;                     // empty: keep
+  MachineIdPolicy machine_id_policy = MachineIdPolicy::kKeep;
+  std::string machine_id;        // empty with kKeep
+  std::vector<std::string> env;  // over the defaults of later execs
+  std::vector<std::string>
+      secrets;  // the same, instead of those of an earlier resume; for programs only
+  std::vector<std::string> dns;  // empty: /etc/resolv.conf stays
+  std::vector<HostEntry> hosts;  // instead of those given before; empty: they stay
+
+  ResumeRequest() = default;
+  ResumeRequest(const ResumeRequest&) = default;
+  ResumeRequest(ResumeRequest&&) = default;
+  ResumeRequest& operator=(const ResumeRequest&) = default;
+  ResumeRequest& operator=(ResumeRequest&&) = default;
+  // Seed and secrets do not stay behind in memory.
+  ~ResumeRequest();
+};
+
+// In the order in which they are done.
+enum class ResumeStep : std::uint8_t {
+  kRandom = 1,
+  kClock = 2,
+  kHostname = 3,    // the kernel's and /etc/hostname
+  kHosts = 4,       // /etc/hosts
+  kResolver = 5,    // /etc/resolv.conf
+  kMachineId = 6,   // /etc/machine-id, /var/lib/dbus/machine-id
+  kGeneration = 7,  // /run/supermachine/generation
+  kEnvironment = 8,
+};
+inline constexpr std::size_t kResumeSteps = 8;
+std::string_view step_name(ResumeStep step);
+
+enum class StepResult : std::uint8_t {
+  kDone = 1,
+  kKept = 2,     // nothing was asked for, or nothing is there to change
+  kSkipped = 3,  // the image does not allow it and nothing depends on it
+};
+
+struct StepReport {
+  ResumeStep step = ResumeStep::kRandom;
+  StepResult result = StepResult::kDone;
+};
+
+struct ResumeReport {
+  std::uint32_t generation = 0;
+  std::vector<StepReport> steps;  // each one once, in order
+};
+
+// The rules of the page for one request: kInvalidArgument names the field.
+Status check_resume(const ResumeRequest& request);
 
 // Encoders give a whole frame, header included.
 std::vector<std::byte> encode_hello(const Hello& hello);
@@ -140,6 +209,9 @@ std::vector<std::byte> encode_started(const Started& started);
 std::vector<std::byte> encode_exit(const ExitReport& report);
 std::vector<std::byte> encode_error(const ErrorReport& report);
 std::vector<std::byte> encode_done();
+// Holds the secrets: wipe() it after use.
+std::vector<std::byte> encode_resume(const ResumeRequest& request);
+std::vector<std::byte> encode_resumed(const ResumeReport& report);
 
 // Decoders take a payload; all of it must be used. kCorrupt or kLimit when it is not as described.
 Result<Hello> decode_hello(std::span<const std::byte> payload);
@@ -150,8 +222,11 @@ Result<WindowSize> decode_resize(std::span<const std::byte> payload);
 Result<Started> decode_started(std::span<const std::byte> payload);
 Result<ExitReport> decode_exit(std::span<const std::byte> payload);
 Result<ErrorReport> decode_error(std::span<const std::byte> payload);
+Result<ResumeRequest> decode_resume(std::span<const std::byte> payload);
+Result<ResumeReport> decode_resumed(std::span<const std::byte> payload);
 
-// Cuts a byte stream into frames. Holds at most one frame's bytes beyond what was fed.
+// Cuts a byte stream into frames. Holds at most one frame's bytes beyond what was fed, and leaves
+// nothing of them behind: some carry secrets.
 class FrameParser {
  public:
   // Appends received bytes.
@@ -163,7 +238,7 @@ class FrameParser {
   std::vector<std::byte> take_rest();
 
  private:
-  std::vector<std::byte> buffer_;
+  SecretBytes buffer_;
   std::size_t start_ = 0;
 };
 

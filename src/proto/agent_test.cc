@@ -112,6 +112,113 @@ TEST(FrameParser, reassembles_frames_that_arrive_byte_by_byte) {
   EXPECT_TRUE(frames[1].payload.empty());
 }
 
+ResumeRequest full_resume() {
+  ResumeRequest q;
+  q.generation = 7;
+  q.wall_clock_ns = 1'700'000'000'123'456'789;
+  for (std::size_t i = 0; i < q.seed.size(); ++i) q.seed[i] = static_cast<std::byte>(i * 3);
+  q.hostname = "web-1";
+  q.machine_id_policy = MachineIdPolicy::kReplace;
+  q.machine_id = "0123456789abcdef0123456789abcdef";
+  q.env = {"A=b=c", "EMPTY=", "NL=a\nb"};
+  q.secrets = {"TOKEN=\xff\"\\"};
+  q.dns = {"10.0.0.1", "fd00::1"};
+  q.hosts = {{"10.0.0.2", "db"}, {"::1", "cache.internal"}};
+  return q;
+}
+
+TEST(AgentProtocol, resume_request_survives_the_round_trip) {
+  const ResumeRequest q = full_resume();
+  const Frame frame = only_frame(encode_resume(q));
+  ASSERT_EQ(frame.type, FrameType::kResume);
+  const ResumeRequest out = decode_resume(frame.payload).value();
+  EXPECT_EQ(out.generation, q.generation);
+  EXPECT_EQ(out.wall_clock_ns, q.wall_clock_ns);
+  EXPECT_EQ(out.seed, q.seed);
+  EXPECT_EQ(out.hostname, q.hostname);
+  EXPECT_EQ(out.machine_id_policy, q.machine_id_policy);
+  EXPECT_EQ(out.machine_id, q.machine_id);
+  EXPECT_EQ(out.env, q.env);
+  EXPECT_EQ(out.secrets, q.secrets);
+  EXPECT_EQ(out.dns, q.dns);
+  EXPECT_EQ(out.hosts, q.hosts);
+}
+
+TEST(AgentProtocol, every_truncation_of_a_resume_request_is_refused) {
+  Frame frame = only_frame(encode_resume(full_resume()));
+  for (std::size_t n = 0; n < frame.payload.size(); ++n) {
+    EXPECT_FALSE(decode_resume(std::span(frame.payload).first(n))) << n;
+  }
+  frame.payload.push_back(std::byte{0});
+  EXPECT_FALSE(decode_resume(frame.payload)) << "one byte too many";
+}
+
+TEST(AgentProtocol, unknown_flags_of_a_resume_request_are_refused) {
+  Frame frame = only_frame(encode_resume(full_resume()));
+  frame.payload[0] = std::byte{1};
+  EXPECT_FALSE(decode_resume(frame.payload));
+}
+
+TEST(AgentProtocol, resume_request_that_breaks_a_rule_is_refused_by_both_sides) {
+  const std::vector<void (*)(ResumeRequest&)> breaks = {
+      [](ResumeRequest& q) { q.wall_clock_ns = 0; },
+      [](ResumeRequest& q) { q.wall_clock_ns = 1ull << 63; },
+      [](ResumeRequest& q) { q.hostname = "a b"; },
+      [](ResumeRequest& q) { q.hostname = std::string(65, 'a'); },
+      [](ResumeRequest& q) { q.machine_id = "0123"; },
+      [](ResumeRequest& q) { q.machine_id = "0123456789ABCDEF0123456789ABCDEF"; },
+      [](ResumeRequest& q) { q.machine_id = std::string(32, '0'); },
+      [](ResumeRequest& q) { q.machine_id.clear(); },
+      [](ResumeRequest& q) { q.machine_id_policy = MachineIdPolicy::kKeep; },
+      [](ResumeRequest& q) { q.env = {"NOEQUALS"}; },
+      [](ResumeRequest& q) { q.env = {"=value"}; },
+      [](ResumeRequest& q) { q.secrets = {std::string("A=\0", 3)}; },
+      [](ResumeRequest& q) { q.secrets.assign(kMaxWords + 1, "A="); },
+      [](ResumeRequest& q) { q.dns = {"example.com"}; },
+      [](ResumeRequest& q) { q.dns.assign(kMaxNameServers + 1, "10.0.0.1"); },
+      [](ResumeRequest& q) {
+        q.hosts = {{"10.0.0.1", "a b"}};
+      },
+      [](ResumeRequest& q) {
+        q.hosts = {{"10.0.0", "db"}};
+      },
+      [](ResumeRequest& q) {
+        q.hosts.assign(kMaxHostEntries + 1, {"10.0.0.1", "db"});
+      },
+  };
+  EXPECT_TRUE(check_resume(full_resume()));
+  for (std::size_t i = 0; i < breaks.size(); ++i) {
+    ResumeRequest q = full_resume();
+    breaks[i](q);
+    EXPECT_FALSE(check_resume(q)) << i;
+    EXPECT_FALSE(decode_resume(only_frame(encode_resume(q)).payload)) << i;
+  }
+}
+
+TEST(AgentProtocol, resume_report_has_each_step_once_and_in_order) {
+  ResumeReport report{9, {}};
+  for (std::uint8_t step = 1; step <= kResumeSteps; ++step) {
+    report.steps.push_back({static_cast<ResumeStep>(step), StepResult::kKept});
+  }
+  report.steps[6].result = StepResult::kSkipped;
+  const Frame frame = only_frame(encode_resumed(report));
+  ASSERT_EQ(frame.type, FrameType::kResumed);
+  const ResumeReport out = decode_resumed(frame.payload).value();
+  EXPECT_EQ(out.generation, 9u);
+  EXPECT_EQ(out.steps[6].step, ResumeStep::kGeneration);
+  EXPECT_EQ(out.steps[6].result, StepResult::kSkipped);
+  const auto decode_changed = [&](auto change) {
+    ResumeReport changed = report;
+    change(changed.steps);
+    return decode_resumed(only_frame(encode_resumed(changed)).payload).has_value();
+  };
+  EXPECT_FALSE(decode_changed([](auto& steps) { steps.pop_back(); }));
+  EXPECT_FALSE(decode_changed([](auto& steps) { std::swap(steps[0], steps[1]); }));
+  EXPECT_FALSE(decode_changed([](auto& steps) { steps[2].result = StepResult{4}; }));
+  EXPECT_FALSE(decode_changed([](auto& steps) { steps[2].result = StepResult{0}; }));
+  EXPECT_FALSE(decode_changed([](auto& steps) { steps.push_back(steps.back()); }));
+}
+
 TEST(FrameParser, oversized_and_unknown_frames_are_refused_before_their_payload_arrives) {
   const auto header = [](std::uint32_t length, std::uint8_t type) {
     ByteWriter w;
@@ -126,7 +233,7 @@ TEST(FrameParser, oversized_and_unknown_frames_are_refused_before_their_payload_
   EXPECT_FALSE(header(kMaxData + 1, 6));
   EXPECT_FALSE(header(kMaxPayload + 1, 2));
   EXPECT_FALSE(header(0, 0));
-  EXPECT_FALSE(header(0, 14));
+  EXPECT_FALSE(header(0, 16));
   EXPECT_TRUE(header(kMaxData, 6));
 }
 

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -327,6 +328,23 @@ std::size_t AgentProcess::children() const {
   std::size_t count = 0;
   for (std::string word; file >> word;) ++count;
   return count;
+}
+
+bool AgentProcess::memory_contains(std::string_view text) const {
+  const std::string folder = "/proc/" + std::to_string(pid_);
+  std::ifstream maps(folder + "/maps");
+  const auto memory = open_file(folder + "/mem", O_RDONLY);
+  EXPECT_TRUE(memory.has_value());
+  for (std::string line; memory && std::getline(maps, line);) {
+    std::uint64_t start = 0, end = 0;
+    char writable = '-';
+    if (std::sscanf(line.c_str(), "%lx-%lx %*c%c", &start, &end, &writable) != 3) continue;
+    if (writable != 'w' || end - start > (64u << 20)) continue;
+    std::string bytes(end - start, '\0');
+    const ssize_t n = ::pread(memory->get(), bytes.data(), bytes.size(), static_cast<off_t>(start));
+    if (n > 0 && bytes.find(text) < static_cast<std::size_t>(n)) return true;
+  }
+  return false;
 }
 
 }  // namespace sm::guest::testing

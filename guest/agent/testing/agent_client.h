@@ -84,6 +84,8 @@ class AgentProcess {
   bool has_cgroups() const { return !cgroup_.empty(); }
   std::size_t open_descriptors() const;
   std::size_t children() const;
+  // Whether the text stands anywhere in the memory that the agent may write to.
+  bool memory_contains(std::string_view text) const;
   // Ends the agent and checks that it ended well.
   void stop();
 
