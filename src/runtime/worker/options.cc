@@ -124,7 +124,7 @@ constexpr std::array<Flag, 27> kFlags = {{
     {"--guest-config", "PATH", "JSON object with the guest's hostname, limits and files",
      [](Values& o, const std::string& v) { return set_path(o.guest_config, v); }},
     {"--cpu-model", "NAME",
-     "processor that the guest sees: host or x86-64-v2 (default: the engine's)",
+     "processor that the guest sees: host, x86-64-v2 or x86-64-v2-plus (default: the engine's)",
      [](Values& o, const std::string& v) -> Status {
        o.cpu_model = SM_TRY(parse_cpu_model(v));
        return {};

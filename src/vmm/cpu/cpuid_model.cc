@@ -7,6 +7,7 @@
 #include <bit>
 #include <charconv>
 #include <optional>
+#include <utility>
 
 namespace sm {
 
@@ -67,36 +68,39 @@ constexpr std::array<std::uint32_t, 18> kHostDrops = {
     0x5,  0xA,  0xB,  0xF,  0x10, 0x12,       0x14,       0x16,       0x1C,
     0x1D, 0x1E, 0x1F, 0x24, 0x23, 0x8000000A, 0x8000001B, 0x8000001F, 0x80000022};
 
-// `x86-64-v2` shows these bits and no others: `must` on every host, `may` where the host has them.
+// `x86-64-v2` shows the bits of `fixed` and is refused where one is missing, so that a guest can go
+// on on every host that offers the model. `x86-64-v2-plus` also shows those of `plus` that the host
+// has. `repeated`: no features of their own. Neither has anything that only the host knows the
+// state of.
 struct ShownBits {
   std::uint32_t function, index;
   Register reg;
-  std::uint32_t must, may;
+  std::uint32_t fixed, plus, repeated;
 };
 constexpr std::array kV2Shows = {
-    // SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT
-    // PCLMUL X2APIC MOVBE TSC_DEADLINE AES RDRAND HYPERVISOR. No PCID: many AMD processors lack it.
-    ShownBits{0x1, 0, kEcx, bits(0, 9, 13, 19, 20, 23), bits(1, 21, 22, 24, 25, 30, 31)},
-    // FPU TSC MSR PAE CX8 APIC SEP PGE CMOV PAT MMX FXSR SSE SSE2, DE PSE MCE MCA PSE36 CLFSH
-    ShownBits{0x1, 0, kEdx, bits(0, 4, 5, 6, 8, 9, 11, 13, 15, 16, 23, 24, 25, 26),
-              bits(2, 3, 7, 14, 17, 19)},
+    // SSE3 PCLMUL SSSE3 CX16 SSE4.1 SSE4.2 X2APIC MOVBE POPCNT TSC_DEADLINE AES RDRAND HYPERVISOR
+    // plus PCID
+    ShownBits{0x1, 0, kEcx, bits(0, 1, 9, 13, 19, 20, 21, 22, 23, 24, 25, 30, 31), bits(17), 0},
+    // FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2
+    ShownBits{0x1, 0, kEdx,
+              bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26), 0, 0},
     // ARAT
-    ShownBits{0x6, 0, kEax, 0, bits(2)},
-    // FSGSBASE SMEP ERMS RDSEED ADX SMAP CLFLUSHOPT SHA
-    ShownBits{0x7, 0, kEbx, 0, bits(0, 7, 9, 18, 19, 20, 23, 29)},
+    ShownBits{0x6, 0, kEax, bits(2), 0, 0},
+    // FSGSBASE SMEP ERMS ADX SMAP, plus INVPCID RDSEED CLFLUSHOPT SHA
+    ShownBits{0x7, 0, kEbx, bits(0, 7, 9, 19, 20), bits(10, 18, 23, 29), 0},
     // UMIP
-    ShownBits{0x7, 0, kEcx, 0, bits(2)},
+    ShownBits{0x7, 0, kEcx, 0, bits(2), 0},
     // FSRM
-    ShownBits{0x7, 0, kEdx, 0, bits(4)},
-    // LAHF64, LZCNT PREFETCHW
-    ShownBits{0x80000001, 0, kEcx, bits(0), bits(5, 8)},
-    // SYSCALL NX LM, 1GB pages RDTSCP; the low half repeats leaf 1 on AMD
-    ShownBits{0x80000001, 0, kEdx, bits(11, 20, 29), bits(26, 27) | 0x0183'F3FFu},
-    // CLOCKSOURCE NOP_IO_DELAY CLOCKSOURCE2 STEAL_TIME PV_EOI PV_TLB_FLUSH CLOCKSOURCE_STABLE. None
-    // that needs hypercalls: their instruction is another one on Intel's than on AMD's processors,
-    // and
-    // a kernel that has chosen one does not change it.
-    ShownBits{0x40000001, 0, kEax, 0, bits(0, 1, 3, 5, 6, 9, 24)},
+    ShownBits{0x7, 0, kEdx, 0, bits(4), 0},
+    // LAHF64, plus LZCNT PREFETCHW
+    ShownBits{0x80000001, 0, kEcx, bits(0), bits(5, 8), 0},
+    // SYSCALL NX RDTSCP LM, plus 1GB pages; the low half repeats leaf 1 on AMD
+    ShownBits{0x80000001, 0, kEdx, bits(11, 20, 27, 29), bits(26), 0x0183'F3FFu},
+    // CLOCKSOURCE NOP_IO_DELAY CLOCKSOURCE2 STEAL_TIME PV_EOI PV_TLB_FLUSH CLOCKSOURCE_STABLE, plus
+    // PV_UNHALT PV_SEND_IPI PV_SCHED_YIELD. Those need hypercalls, whose instruction is another one
+    // on
+    // Intel's than on AMD's processors, and a kernel that has chosen one does not change it.
+    ShownBits{0x40000001, 0, kEax, bits(0, 1, 3, 5, 6, 9, 24), bits(7, 11, 13), 0},
 };
 
 // Leaves that say which processor this is: vendor, family and caches are the host's in every model,
@@ -107,7 +111,7 @@ constexpr std::uint32_t kV2MaxBasic = 0xB;
 constexpr std::uint32_t kV2MaxExtended = 0x80000008;
 constexpr std::uint32_t kV2PhysicalBits = 40;
 constexpr std::uint32_t kV2VirtualBits = 48;
-constexpr std::string_view kV2Brand = "supermachine x86-64-v2";
+constexpr std::string_view kV2Brand = "supermachine x86-64-v2";  // also of plus
 
 constexpr std::uint32_t kHostMaxBasic = 0x1F;
 constexpr std::uint32_t kHostMaxHypervisor = 0x40000001;
@@ -272,7 +276,7 @@ void add_brand(Leaves& leaves) {
   }
 }
 
-Result<Leaves> v2_leaves(std::span<const CpuidLeaf> supported) {
+Result<Leaves> v2_leaves(std::span<const CpuidLeaf> supported, bool plus) {
   Leaves leaves;
   for (const CpuidLeaf& leaf : supported) {
     const bool identity =
@@ -282,7 +286,7 @@ Result<Leaves> v2_leaves(std::span<const CpuidLeaf> supported) {
   for (const ShownBits& shown : kV2Shows) {
     const CpuidLeaf* offered = find(supported, shown.function, shown.index);
     const std::uint32_t value = offered == nullptr ? 0 : offered->*shown.reg;
-    if (const std::uint32_t missing = shown.must & ~value; missing != 0) {
+    if (const std::uint32_t missing = shown.fixed & ~value; missing != 0) {
       return fail(Code::kUnsupported,
                   fmt::format("the host's processor lacks a part of the CPU model x86-64-v2 (CPUID "
                               "leaf {:#x}, bits {:#x})",
@@ -291,7 +295,7 @@ Result<Leaves> v2_leaves(std::span<const CpuidLeaf> supported) {
     }
     CpuidLeaf& leaf = find_or_add(leaves, shown.function);
     if (shown.function == 0x7) leaf.indexed = true;
-    leaf.*shown.reg = value & (shown.must | shown.may);
+    leaf.*shown.reg = value & (shown.fixed | shown.repeated | (plus ? shown.plus : 0));
   }
   if (const CpuidLeaf* version = find(supported, 0x1)) {
     CpuidLeaf& leaf = find_or_add(leaves, 0x1);
@@ -322,21 +326,32 @@ std::optional<std::uint32_t> take_hex(std::string_view& text) {
 
 }  // namespace
 
+constexpr std::array kModels = {
+    std::pair{CpuModel::kHost, std::string_view("host")},
+    std::pair{CpuModel::kX86_64V2, std::string_view("x86-64-v2")},
+    std::pair{CpuModel::kX86_64V2Plus, std::string_view("x86-64-v2-plus")},
+};
+
 Result<CpuModel> parse_cpu_model(std::string_view name) {
-  for (const CpuModel model : {CpuModel::kHost, CpuModel::kX86_64V2}) {
-    if (name == cpu_model_name(model)) return model;
+  for (const auto& [model, text] : kModels) {
+    if (name == text) return model;
   }
   return fail(Code::kInvalidArgument, fmt::format("unknown CPU model \"{}\"", name),
-              "choose host or x86-64-v2");
+              "choose host, x86-64-v2 or x86-64-v2-plus");
 }
 
 std::string_view cpu_model_name(CpuModel model) {
-  return model == CpuModel::kHost ? "host" : "x86-64-v2";
+  for (const auto& [known, text] : kModels) {
+    if (known == model) return text;
+  }
+  return "unknown";
 }
 
 Result<std::vector<CpuidLeaf>> build_cpuid(CpuModel model, std::span<const CpuidLeaf> supported,
                                            CpuPlace place) {
-  Leaves leaves = model == CpuModel::kHost ? host_leaves(supported) : SM_TRY(v2_leaves(supported));
+  Leaves leaves = model == CpuModel::kHost
+                      ? host_leaves(supported)
+                      : SM_TRY(v2_leaves(supported, model == CpuModel::kX86_64V2Plus));
   place_vcpu(leaves, place);
   std::erase_if(leaves, is_empty);
   std::sort(leaves.begin(), leaves.end(), [](const CpuidLeaf& a, const CpuidLeaf& b) {
@@ -352,20 +367,22 @@ std::uint32_t physical_address_bits(std::span<const CpuidLeaf> leaves) {
 }
 
 std::string cpu_features(std::span<const CpuidLeaf> leaves) {
-  std::string text = "features";
+  const CpuidLeaf* vendor = find(leaves, 0);
+  std::string text = fmt::format("vendor-{:x}", vendor == nullptr ? 0 : vendor->ebx);
   for (const ShownBits& shown : kV2Shows) {
     const CpuidLeaf* leaf = find(leaves, shown.function, shown.index);
-    text += fmt::format("-{:x}", leaf == nullptr ? 0 : leaf->*shown.reg & shown.may);
+    text += fmt::format("-{:x}", leaf == nullptr ? 0 : leaf->*shown.reg & shown.plus);
   }
   return text;
 }
 
 bool signature_covers(std::string_view here, std::string_view saved) {
   if (here == saved) return true;
-  constexpr std::string_view kFeatures = "features";
+  constexpr std::string_view kFeatures = "vendor";
   if (!here.starts_with(kFeatures) || !saved.starts_with(kFeatures)) return false;
   here.remove_prefix(kFeatures.size());
   saved.remove_prefix(kFeatures.size());
+  if (take_hex(here) != take_hex(saved)) return false;
   while (!here.empty() && !saved.empty()) {
     const auto mine = take_hex(here), theirs = take_hex(saved);
     if (!mine || !theirs || (*theirs & ~*mine) != 0) return false;
@@ -376,7 +393,8 @@ bool signature_covers(std::string_view here, std::string_view saved) {
 EngineCpu describe_cpu(CpuModel model, std::span<const CpuidLeaf> supported) {
   EngineCpu cpu{.model = std::string(cpu_model_name(model)), .signature = {}};
   if (const auto leaves = build_cpuid(model, supported, CpuPlace{})) {
-    cpu.signature = model == CpuModel::kHost ? cpu_signature(*leaves) : cpu_features(*leaves);
+    if (model == CpuModel::kHost) cpu.signature = cpu_signature(*leaves);
+    if (model == CpuModel::kX86_64V2Plus) cpu.signature = cpu_features(*leaves);
   }
   return cpu;
 }

@@ -21,8 +21,9 @@ struct CpuidLeaf {
 };
 
 enum class CpuModel : std::uint8_t {
-  kHost,     // "host": what the host offers, less what cannot be saved or should not be seen
-  kX86_64V2  // "x86-64-v2": a fixed set without XSAVE, the same on every host
+  kHost,      // "host": what the host offers, less what cannot be saved or should not be seen
+  kX86_64V2,  // "x86-64-v2": a fixed set without XSAVE; guests can move between hosts and engines
+  kX86_64V2Plus,  // "x86-64-v2-plus": the same and more where the host has it; what `soft` shows
 };
 
 Result<CpuModel> parse_cpu_model(std::string_view name);
@@ -41,7 +42,8 @@ Result<std::vector<CpuidLeaf>> build_cpuid(CpuModel model, std::span<const Cpuid
 
 // A short text that two lists share exactly when they show guests the same processor.
 std::string cpu_signature(std::span<const CpuidLeaf> leaves);
-// For a list of `x86-64-v2`: which of the bits it shows that only some hosts have.
+// For a list of `x86-64-v2-plus`: the vendor and which of the bits are there that only some hosts
+// have.
 std::string cpu_features(std::span<const CpuidLeaf> leaves);
 // A guest that was saved with one of the texts above can go on where the other is true: they are
 // equal, or all features are there.

@@ -10,7 +10,7 @@
 namespace sm {
 
 struct SoftConfig {
-  CpuModel cpu_model = CpuModel::kX86_64V2;
+  CpuModel cpu_model = CpuModel::kX86_64V2Plus;
 };
 
 // An empty machine with interrupt controllers.

@@ -1,0 +1,29 @@
+// Fingerprint: the name of a baked snapshot: the same text exactly when everything is the same that a
+// guest has in its memory before its first command.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sm {
+
+struct BakeInputs {
+  std::string kernel_digest, initramfs_digest;  // "sha256:..."
+  std::vector<std::string> layers;              // the names of the layer files: they contain digests
+  std::uint64_t memory_bytes = 0;
+  std::uint32_t vcpus = 1;
+  std::string engine;
+  std::string guest_config;  // JSON of the boot configuration
+};
+
+// 64 hex digits.
+std::string fingerprint(const BakeInputs& inputs);
+
+// The digest of a file, from a cache below `cache_dir` while the file is the very same one (device,
+// inode, size and times). Several processes may share the cache.
+Result<std::string> cached_digest(const std::string& path, const std::string& cache_dir);
+
+}  // namespace sm
