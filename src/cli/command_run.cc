@@ -126,6 +126,9 @@ void add_options(CLI::App& command, Typed& t) {
   command.add_option("-h,--hostname", o.hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST")
       ->multi_option_policy(one);
+  command.add_flag(
+      "--no-snapshot{false}", o.snapshot,
+      "Boot the VM instead of going on from a snapshot of a booted one, and make none");
   command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
       ->check(CLI::IsMember({"auto", "kvm", "soft"}))
       ->type_name("ENGINE")

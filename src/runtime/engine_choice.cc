@@ -22,9 +22,9 @@ std::string host_key(const Assets& assets) {
       key += path + " none\n";
       continue;
     }
-    key += fmt::format("{} {} {} {} {}.{} {}\n", path, info.st_dev, info.st_ino, info.st_rdev,
-                       info.st_ctim.tv_sec, info.st_ctim.tv_nsec,
-                       ::access(path.c_str(), R_OK | W_OK));
+    key +=
+        fmt::format("{} {} {} {} {}.{} {}\n", path, info.st_dev, info.st_ino, info.st_rdev,
+                    info.st_ctim.tv_sec, info.st_ctim.tv_nsec, ::access(path.c_str(), R_OK | W_OK));
   }
   return key;
 }

@@ -1,5 +1,6 @@
-// Which engine "auto" is on this host. The worker finds out by running a small guest, which takes up to
-// half a second where KVM only emulates; the answer is kept until the host or the worker changes.
+// Which engine "auto" is on this host. The worker finds out by running a small guest, which takes
+// up to half a second where KVM only emulates; the answer is kept until the host or the worker
+// changes.
 #pragma once
 
 #include <string>

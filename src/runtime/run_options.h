@@ -29,6 +29,7 @@ struct RunOptions {
   std::string engine = "auto";
   std::uint64_t memory_bytes = 512ull << 20;
   std::uint32_t cpus = 1;
+  bool snapshot = true;  // go on from a snapshot of a booted VM, made at the first run
 };
 
 // A variable of the host's environment, or nothing.

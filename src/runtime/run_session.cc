@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "runtime/exec_session.h"
 #include "runtime/host_stream.h"
+#include "runtime/resume_client.h"
 #include "runtime/terminal.h"
 
 namespace sm {
@@ -72,6 +73,8 @@ class Session {
   Status start_streams();
   void on_event(const control::Event& event);
   void on_worker_exit(int status);
+  void open_agent();
+  void resume_guest();
   void open_exec();
   void on_started();
   void on_output(agent::Stream stream, std::span<const std::byte> bytes);
@@ -89,6 +92,7 @@ class Session {
   const SessionSignals& signals_;
   std::optional<RawTerminal> terminal_;
   std::unique_ptr<WorkerProcess> worker_;
+  std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
   std::unique_ptr<InputStream> input_;
   std::unique_ptr<OutputStream> output_[2];
@@ -96,8 +100,9 @@ class Session {
   std::optional<int> status_;
   std::optional<Error> error_;
   int refused_status_ = 0;  // the agent could not start it: 125, 126 or 127
-  bool running_ = false;    // the workload has been started
-  bool exited_ = false;     // its exit report is here, output may still be draining
+  bool exec_opened_ = false;
+  bool running_ = false;  // the workload has been started
+  bool exited_ = false;   // its exit report is here, output may still be draining
   bool finishing_ = false;
   int end_requests_ = 0;
 };
@@ -109,10 +114,12 @@ SessionOutcome Session::run() {
     loop_.run();
   }
   terminal_.reset();
+  resume_.reset();
   exec_.reset();
   input_.reset();
   if (status_) return {*status_, std::nullopt};
-  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_)};
+  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_),
+          config_.resume && !exec_opened_};
 }
 
 Status Session::start() {
@@ -132,12 +139,29 @@ Status Session::start() {
 }
 
 void Session::on_event(const control::Event& event) {
-  if (event.name == control::EventName::kStarted) return open_exec();
+  if (event.name == control::EventName::kStarted) return open_agent();
   if (event.name == control::EventName::kFatal) {
     set_error(Error(Code::kGuest,
                     "the guest could not start (code " + std::to_string(event.argument) + ")",
                     "its console said:\n" + last_lines(config_.console_log)));
   }
+}
+
+void Session::open_agent() { config_.resume ? resume_guest() : open_exec(); }
+
+// A restored guest is told who it is before anything else.
+void Session::resume_guest() {
+  const auto on_done = [this](Result<agent::ResumeReport> report) {
+    if (report) return open_exec();
+    set_error(std::move(report).error().with("restore"));
+    finish();
+  };
+  auto socket = connect_unix(config_.exec_socket);
+  auto client = socket ? ResumeClient::start(loop_, std::move(*socket), *config_.resume,
+                                             Deadline::after(config_.start_deadline), on_done)
+                       : fail(std::move(socket).error());
+  if (!client) return on_done(fail(std::move(client).error()));
+  resume_ = std::move(*client);
 }
 
 void Session::open_exec() {
@@ -170,6 +194,7 @@ void Session::open_exec() {
     return finish();
   }
   exec_ = std::move(*session);
+  exec_opened_ = true;
 }
 
 Status Session::start_streams() {

@@ -18,6 +18,8 @@ struct SessionConfig {
   std::string exec_socket;
   std::string console_log;
   agent::ExecRequest request;
+  // The VM is restored from a snapshot: what its guest is told before the request.
+  std::optional<agent::ResumeRequest> resume;
   // Boot and start of the workload together; generous, since a guest may run on an emulated CPU.
   Duration start_deadline = std::chrono::seconds(180);
   // From the workload's end to the worker's; after that the worker is killed.
@@ -27,6 +29,7 @@ struct SessionConfig {
 struct SessionOutcome {
   int status = 125;            // what the command's caller should exit with
   std::optional<Error> error;  // why there is no status of the workload
+  bool not_restored = false;   // the snapshot was of no use; the workload has not been started
 };
 
 SessionOutcome run_session(const SessionConfig& config, const SessionSignals& signals);

@@ -1,5 +1,5 @@
-// Fingerprint: the name of a baked snapshot: the same text exactly when everything is the same that a
-// guest has in its memory before its first command.
+// Fingerprint: the name of a baked snapshot: the same text exactly when everything is the same that
+// a guest has in its memory before its first command.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace sm {
 
 struct BakeInputs {
   std::string kernel_digest, initramfs_digest;  // "sha256:..."
-  std::vector<std::string> layers;              // the names of the layer files: they contain digests
+  std::vector<std::string> layers;  // the names of the layer files: they contain digests
   std::uint64_t memory_bytes = 0;
   std::uint32_t vcpus = 1;
   std::string engine;

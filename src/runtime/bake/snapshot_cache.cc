@@ -61,7 +61,8 @@ Result<SnapshotCache> SnapshotCache::open(std::string dir) {
 
 bool SnapshotCache::find(const std::string& fingerprint) const {
   // Only the time of last use: the other one belongs to the content.
-  const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_NOW}, {.tv_sec = 0, .tv_nsec = UTIME_OMIT}};
+  const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_NOW},
+                             {.tv_sec = 0, .tv_nsec = UTIME_OMIT}};
   return ::utimensat(AT_FDCWD, (path(fingerprint) + kUsedMark).c_str(), times, 0) == 0;
 }
 

@@ -17,7 +17,8 @@ class SnapshotCache {
 
   // Where the snapshot of that name is or belongs.
   std::string path(const std::string& fingerprint) const { return dir_ + "/" + fingerprint; }
-  // True when it is there; it then counts as just used. Whether it is sound shows when it is opened.
+  // True when it is there; it then counts as just used. Whether it is sound shows when it is
+  // opened.
   bool find(const std::string& fingerprint) const;
   void remove(const std::string& fingerprint) const;
   // Makes room for one more: removes the longest unused ones beyond the limits.

@@ -1,5 +1,6 @@
 #include "runtime/bake/snapshot_cache.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
