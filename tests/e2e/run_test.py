@@ -9,9 +9,11 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 
+import agent_client
 import parity_cases
 
 BIN = os.environ["SUPERMACHINE_BIN"]
@@ -259,6 +261,52 @@ class Podman(Case):
         self.assertEqual(ours.returncode, theirs["status"] if about_the_program else 125, ours)
         self.assertRegex(ours.stderr, rb"^supermachine: error: ")
         self.assertEqual(ours.stdout, b"")
+
+
+class Resume(Case):
+    """A resume sent by hand to a machine in its first life, which accepts one too."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="sm-e2e-")
+        env = dict(os.environ, XDG_RUNTIME_DIR=self.folder.name)
+        self.vm = subprocess.Popen([*RUN, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE, env=env)
+        self.vm.stdout.readline()
+        self.path, = glob.glob(f"{self.folder.name}/supermachine/vm-*/exec.sock")
+
+    def tearDown(self):
+        self.vm.terminate()
+        self.vm.communicate(timeout=LIMIT)
+        self.folder.cleanup()
+
+    def shell(self, script, user=""):
+        return agent_client.execute(self.path, LIMIT, "sh", "-c", script, user=user)
+
+    def test_programs_see_the_new_clock_names_and_environment(self):
+        next_year = time.time_ns() + 365 * 86400 * 10**9
+        start = time.monotonic()
+        steps, error = agent_client.resume(self.path, LIMIT, clock_ns=next_year, hostname="clone", machine_id="ab" * 16,
+                                           env=["A=resumed"], secrets=["TOKEN=s3cr3t"], hosts=[("10.0.0.7", "db")])
+        self.assertIsNone(error)
+        self.assertEqual(steps, [1, 1, 1, 1, 2, 1, 1, 1])
+        seconds = int(self.shell("date +%s")[0])
+        self.assertGreaterEqual(seconds, next_year // 10**9)
+        self.assertLessEqual(seconds, next_year // 10**9 + time.monotonic() - start + 1)
+        self.assertEqual(self.shell("hostname; cat /etc/hostname /etc/machine-id /run/supermachine/generation; echo $HOSTNAME $A $TOKEN"),
+                         (f"clone\nclone\n{'ab' * 16}\n0\nclone resumed s3cr3t\n", 0))
+        self.assertEqual(self.shell("grep -c -e '10.0.0.7.db' -e '127.0.1.1.clone' -e localhost /etc/hosts; wc -l </etc/hosts"), ("4\n4\n", 0))
+
+    def test_secrets_are_nowhere_but_in_programs(self):
+        self.assertIsNone(agent_client.resume(self.path, LIMIT, secrets=["TOKEN=s3cr3t"])[1])
+        self.assertEqual(self.shell("echo $TOKEN; unset TOKEN; cat /proc/1/environ /proc/$(pidof supermachine-agent)/environ"), ("s3cr3t\n", 0))
+        self.assertEqual(self.shell("cat /proc/$(pidof supermachine-agent)/maps 2>/dev/null", user="user"), ("", 1))
+        found, _ = self.shell("exec env -u TOKEN sh -c 'grep -rl s3[c]r3t /etc /run /tmp /dev/shm /proc/cmdline /proc/1/cmdline 2>/dev/null'")
+        self.assertEqual(found, "")
+
+    def test_another_generation_is_refused(self):
+        steps, error = agent_client.resume(self.path, LIMIT, generation=1)
+        self.assertIsNone(steps)
+        self.assertIn("generation 1", error)
+        self.assertEqual(self.shell("echo still here"), ("still here\n", 0))
 
 
 class Leftovers(Case):
