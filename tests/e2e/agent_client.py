@@ -34,6 +34,7 @@ class Agent:
         while len(data) < size:
             piece = self.socket.recv(size - len(data))
             if not piece:
+                self.socket.close()
                 raise EOFError("the agent closed the connection")
             data += piece
         return data

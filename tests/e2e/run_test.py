@@ -269,7 +269,8 @@ class Resume(Case):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory(prefix="sm-e2e-")
         env = dict(os.environ, XDG_RUNTIME_DIR=self.folder.name)
-        self.vm = subprocess.Popen([*RUN, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE, env=env)
+        self.vm = subprocess.Popen([*RUN, "--no-snapshot", image("busybox"), "sh", "-c", "echo up; sleep 1000"],
+                                   stdout=subprocess.PIPE, env=env)
         self.vm.stdout.readline()
         self.path, = glob.glob(f"{self.folder.name}/supermachine/vm-*/exec.sock")
 

@@ -1,0 +1,321 @@
+"""End-to-end tests of saved machines: workers that save, restore, and are disturbed in it. Started by tests/e2e/run."""
+
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+import agent_client
+from worker_client import Worker
+
+BIN = os.environ["SUPERMACHINE_BIN"]
+IMAGES = os.environ["SUPERMACHINE_IMAGES"]
+ENGINE = os.environ.get("SUPERMACHINE_ENGINE", "auto")
+LIMIT = 100  # seconds; a guest may run on an emulated processor
+WORKER = BIN + "-worker"
+GUEST = os.path.join(os.path.dirname(BIN), "..", "guest")
+
+
+def content(path):
+    with open(path) as f:
+        return f.read()
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.TemporaryDirectory(prefix="sm-e2e-")
+        env = dict(os.environ, XDG_CACHE_HOME=f"{cls.shared.name}/cache")
+        subprocess.run([BIN, "run", "--no-snapshot", "--engine", ENGINE, f"oci:{IMAGES}:busybox", "true"], check=True, env=env)
+        cls.layer, = glob.glob(f"{cls.shared.name}/cache/supermachine/layers/*.squashfs")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.shared.cleanup()
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="sm-e2e-")
+        self.count = 0
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def path(self, name):
+        return f"{self.folder.name}/{name}"
+
+    def worker(self, *arguments, disks=1, errors=None):
+        self.count += 1
+        self.socket = self.path(f"exec{self.count}")
+        return Worker(WORKER, ["--engine", ENGINE, "--vsock-exec", self.socket, *arguments,
+                               *["--virtio-blk", self.layer] * disks], LIMIT, errors)
+
+    def boot(self, *arguments, cpus=1, memory=128, **more):
+        return self.worker("--kernel", f"{GUEST}/kernel", "--initramfs", f"{GUEST}/initramfs.cpio", "--memory", str(memory),
+                           "--vcpus", str(cpus), *arguments, **more)
+
+    def bake(self, name="baked", cpus=1, *arguments):
+        with self.boot("--snapshot-on-pre-exec", "--snapshot-out", self.path(name), *arguments, cpus=cpus) as vm:
+            answer = vm.wait_for("done", "refused")
+            self.assertEqual(answer["type"], "done", answer)
+        return self.path(name)
+
+    def restore(self, snapshot, *arguments, resume=True, **more):
+        vm = self.worker("--restore-from", snapshot, *arguments)
+        started = vm.wait_for("started")
+        self.assertEqual(started["type"], "event", started)
+        if resume:
+            steps, error = agent_client.resume(self.socket, LIMIT, **{"generation": 1, **more})
+            self.assertIsNone(error)
+        return vm
+
+    def shell(self, script, socket=None):
+        output, status = agent_client.execute(socket or self.socket, LIMIT, "sh", "-c", script)
+        self.assertEqual(status, 0, output)
+        return output
+
+
+class Restore(Case):
+    def check_restores(self, cpus, times):
+        snapshot = self.bake(cpus=cpus)
+        for _ in range(times):
+            with self.restore(snapshot) as vm:
+                self.assertEqual(self.shell("nproc; seq 1 1000 | sha256sum"),
+                                 f"{cpus}\n67d4ff71d43921d5739f387da09746f405e425b07d727e4c69d029461d1f051f  -\n")
+                self.assertEqual(vm.stop(), 0)
+
+    def test_one_cpu(self):
+        self.check_restores(1, 10)
+
+    def test_two_cpus(self):
+        self.check_restores(2, 10)
+
+    def test_four_cpus(self):
+        self.check_restores(4, 5)
+
+    def test_clones_have_nothing_random_in_common(self):
+        snapshot = self.bake(cpus=2)
+        seen = []
+        vms = []
+        try:
+            for n in range(8):
+                vms.append(self.restore(snapshot, hostname=f"clone{n}", machine_id=f"{n + 1:032x}"))
+                seen.append(self.shell("head -c 1024 /dev/urandom | sha256sum; cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname")
+                            .split("\n")[:-1])
+        finally:
+            for vm in vms:
+                vm.stop()
+        for values in zip(*seen):
+            self.assertEqual(len(set(values)), 8, values)
+
+    def test_the_clock_is_the_hosts(self):
+        snapshot = self.bake()
+        with self.restore(snapshot):
+            before = time.time()
+            inside = int(self.shell("date +%s"))
+            self.assertLessEqual(int(before) - 1, inside)
+            self.assertLessEqual(inside, time.time() + 1)
+
+    def test_nothing_runs_before_the_guest_knows_that_it_is_a_copy(self):
+        snapshot = self.bake()
+        with self.restore(snapshot, resume=False):
+            output, status = agent_client.execute(self.socket, LIMIT, "true")
+            self.assertIsNone(status)
+
+    def test_what_differs_is_named(self):
+        snapshot = self.bake()
+        for arguments, word in ((["--memory", "64"], "memory"), (["--vcpus", "2"], "vCPUs"), (["--cpu-model", "host"], "CPU")):
+            with self.worker("--restore-from", snapshot, *arguments, errors=subprocess.DEVNULL) as vm:
+                failure = vm.wait_for("started")
+                self.assertEqual(failure["type"], "failure")
+                self.assertIn(word, failure["cause"])
+                self.assertEqual(vm.process.wait(LIMIT), 2)
+        with self.worker("--restore-from", snapshot, disks=0, errors=subprocess.DEVNULL) as vm:
+            self.assertIn("devices", vm.wait_for("started")["cause"])
+
+
+class Live(Case):
+    def test_a_running_machine_is_saved_and_goes_on(self):
+        with self.boot() as vm:
+            vm.wait_for("agent-ready")
+            self.shell("(i=0; while :; do i=$((i+1)); echo $i >/tmp/counter; done) >/dev/null 2>&1 & echo $! >/tmp/pid")
+            answer = vm.ask(type="snapshot", id=5, path=self.path("live"), changed_only=False, replace=False)
+            self.assertEqual((answer["type"], answer["id"]), ("done", 5), answer)
+            self.counts_on(self.socket)
+        with self.restore(self.path("live")):
+            self.counts_on(self.socket)
+
+    def counts_on(self, socket):
+        first = self.shell("cat /tmp/counter", socket)
+        self.assertEqual(self.shell(f"while [ \"$(cat /tmp/counter)\" = {first.strip()} ]; do :; done; echo on", socket), "on\n")
+
+    def test_a_diff_holds_what_changed(self):
+        base = self.bake()
+        with self.restore(base) as vm:
+            self.shell("head -c 3000000 /dev/urandom >/tmp/data; sha256sum </tmp/data >/tmp/sum")
+            total = self.shell("cat /tmp/sum")
+            answer = vm.ask(type="snapshot", id=1, path=self.path("diff"), changed_only=True, replace=False)
+            self.assertEqual(answer["type"], "done", answer)
+        self.assertLess(answer["bytes"], os.stat(f"{base}/memory.img").st_blocks * 512)
+        for _ in range(2):
+            with self.restore(self.path("diff"), generation=2) as vm:
+                self.assertEqual(self.shell("sha256sum </tmp/data"), total)
+        # A whole one of a VM that was made from two layers.
+        with self.restore(self.path("diff"), generation=2) as vm:
+            answer = vm.ask(type="snapshot", id=1, path=self.path("whole"), changed_only=False, replace=False)
+            self.assertEqual(answer["type"], "done", answer)
+        shutil.rmtree(base)
+        with self.restore(self.path("whole"), generation=3):
+            self.assertEqual(self.shell("sha256sum </tmp/data"), total)
+        with self.worker("--restore-from", self.path("diff"), errors=subprocess.DEVNULL) as vm:
+            self.assertEqual(vm.wait_for("started")["type"], "failure")
+
+    def test_a_machine_without_a_base_has_no_diff(self):
+        with self.boot(errors=subprocess.DEVNULL) as vm:
+            vm.wait_for("agent-ready")
+            answer = vm.ask(type="snapshot", id=1, path=self.path("diff"), changed_only=True, replace=False)
+            self.assertEqual(answer["type"], "refused")
+            self.assertEqual(self.shell("echo well"), "well\n")
+
+    def test_pause_and_resume(self):
+        with self.boot() as vm:
+            vm.wait_for("agent-ready")
+            self.shell("(while :; do cat /proc/uptime >/tmp/up; done) >/dev/null 2>&1 &")
+            for n in range(5):
+                self.assertEqual(vm.ask(type="pause", id=2 * n)["type"], "done")
+                self.assertEqual(vm.ask(type="snapshot", id=100, path=self.path(f"paused{n}"), changed_only=False, replace=False)["type"], "done")
+                self.assertEqual(vm.ask(type="resume", id=2 * n + 1)["type"], "done")
+                self.assertEqual(self.shell("echo on"), "on\n")
+
+
+class Trouble(Case):
+    def test_an_altered_file_is_refused(self):
+        snapshot = self.bake()
+        for name in ("manifest.json", "state.bin", "memory.img", "memory.sum"):
+            copy = self.path("copy")
+            shutil.copytree(snapshot, copy)
+            with open(f"{copy}/{name}", "r+b") as f:
+                size = os.fstat(f.fileno()).st_size
+                at = next(n for n in range(size // 2, size) if name != "memory.img" or f.seek(n) >= 0 and f.read(1) != b"\0")
+                f.seek(at)
+                byte = f.read(1)
+                f.seek(at)
+                f.write(bytes([byte[0] ^ 1]))
+            with self.worker("--restore-from", copy, errors=subprocess.DEVNULL) as vm:
+                message = vm.wait_for("started")
+                self.assertEqual(message["type"], "failure", name)
+                self.assertIn(message["code"], ("corrupt", "unsupported", "limit"), name)
+            shutil.rmtree(copy)
+
+    def test_an_existing_snapshot_is_not_overwritten_unless_asked(self):
+        snapshot = self.bake()
+        before = content(f"{snapshot}/manifest.json")
+        with self.boot(errors=subprocess.DEVNULL) as vm:
+            vm.wait_for("agent-ready")
+            self.assertEqual(vm.ask(type="snapshot", id=1, path=snapshot, changed_only=False, replace=False)["type"], "refused")
+            self.assertEqual(content(f"{snapshot}/manifest.json"), before)
+            self.assertEqual(vm.ask(type="snapshot", id=2, path=snapshot, changed_only=False, replace=True)["type"], "done")
+            self.assertNotEqual(content(f"{snapshot}/manifest.json"), before)
+
+    def test_a_killed_worker_leaves_no_half_snapshot(self):
+        for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
+            with self.boot() as vm:
+                vm.wait_for("agent-ready")
+                vm.send({"type": "snapshot", "id": 1, "path": self.path("s"), "changed_only": False, "replace": True})
+                time.sleep(delay)
+                vm.process.kill()
+                vm.process.wait(LIMIT)
+            if os.path.exists(self.path("s")):
+                with self.restore(self.path("s")):
+                    self.assertEqual(self.shell("echo whole"), "whole\n")
+        self.bake("next")  # also clears away what the killed ones left
+        self.assertEqual(glob.glob(self.path("*.tmp-*")), [])
+
+    def test_the_worker_ends_with_its_parent(self):
+        snapshot = self.bake()
+        vm = self.restore(snapshot)
+        vm.control.close()
+        self.assertEqual(vm.process.wait(LIMIT), 0)
+
+
+class Run(Case):
+    def setUp(self):
+        super().setUp()
+        self.env = dict(os.environ, XDG_CACHE_HOME=self.path("cache"))
+
+    def run_image(self, *words, options=()):
+        return subprocess.run([BIN, "run", "--engine", ENGINE, "-m", "128m", *options, f"oci:{IMAGES}:busybox", *words],
+                              capture_output=True, timeout=LIMIT, env=self.env)
+
+    def generation(self, **more):
+        r = self.run_image("cat", "/run/supermachine/generation", **more)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return int(r.stdout)
+
+    def snapshots(self):
+        return glob.glob(self.path("cache/supermachine/snapshots/*"))
+
+    def test_the_first_run_bakes_and_later_ones_restore(self):
+        self.assertEqual([self.generation() for _ in range(3)], [0, 1, 1])
+        self.assertEqual(len(self.snapshots()), 1)
+        self.assertEqual(self.generation(options=["--cpus", "2"]), 0)
+        self.assertEqual(len(self.snapshots()), 2)
+
+    def test_no_snapshot_makes_none(self):
+        r = self.run_image("true", options=["--no-snapshot"])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(self.snapshots(), [])
+
+    def test_each_run_has_its_own_name_and_environment(self):
+        self.generation()
+        for name in ("one", "two"):
+            r = self.run_image("sh", "-c", "hostname; cat /etc/hostname; echo $A", options=["-h", name, "-e", f"A={name}"])
+            self.assertEqual(r.stdout.decode(), f"{name}\n{name}\n{name}\n")
+
+    def test_a_damaged_snapshot_is_made_again(self):
+        self.generation()
+        snapshot, = self.snapshots()
+        with open(f"{snapshot}/state.bin", "r+b") as f:
+            f.seek(100)
+            f.write(b"damage")
+        self.assertEqual([self.generation() for _ in range(2)], [0, 1])
+        manifest = json.loads(content(f"{snapshot}/manifest.json"))
+        os.unlink(f"{snapshot}/memory.img")
+        self.assertEqual([self.generation() for _ in range(2)], [0, 1])
+        self.assertNotEqual(json.loads(content(f"{snapshot}/manifest.json"))["memory_digest"], manifest["memory_digest"])
+
+    def test_a_secret_is_not_in_the_snapshot(self):
+        secret = "s3cr3t-" + os.urandom(8).hex()
+        for _ in range(2):
+            r = self.run_image("sh", "-c", "echo $TOKEN", options=["-e", f"TOKEN={secret}"])
+            self.assertEqual(r.stdout.decode().strip(), secret)
+        for file in glob.glob(self.path("cache/supermachine/snapshots/*/*")):
+            with open(file, "rb") as f:
+                self.assertNotIn(secret.encode(), f.read(), file)
+
+    def test_two_first_runs_at_once(self):
+        runs = [subprocess.Popen([BIN, "run", "--engine", ENGINE, "-m", "128m", f"oci:{IMAGES}:busybox", "echo", "hi"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env) for _ in range(3)]
+        for r in runs:
+            self.assertEqual(r.communicate(timeout=LIMIT)[0], b"hi\n")
+            self.assertEqual(r.returncode, 0)
+        self.assertEqual(len(self.snapshots()), 1)
+        self.assertEqual(self.generation(), 1)
+
+    def test_ctrl_c_in_the_first_run_leaves_a_usable_cache(self):
+        for delay in (0.1, 0.3, 0.5):
+            r = subprocess.Popen([BIN, "run", "--engine", ENGINE, "-m", "128m", f"oci:{IMAGES}:busybox", "sleep", "100"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.env)
+            time.sleep(delay)
+            r.send_signal(signal.SIGINT)
+            self.assertIn(r.wait(LIMIT), (130,))
+        self.generation()
+        self.assertEqual(self.generation(), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
