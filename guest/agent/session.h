@@ -1,4 +1,5 @@
-// Session: what serves one request after the hello. Implementations: ExecSession, FileSession.
+// Session: what serves one request after the hello. Implementations: ExecSession, FileSession,
+// ResumeSession.
 #pragma once
 
 #include "base/result.h"

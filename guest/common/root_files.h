@@ -16,8 +16,9 @@ namespace sm::guest {
 
 inline constexpr std::size_t kMaxSmallFile = 1u << 20;
 
+// kStay: never into another mount such as /proc.
+enum class Mounts : std::uint8_t { kStay, kCross };
 // Resolves inside `root` as if it were "/". Invalid: errno says why.
-enum class Mounts : std::uint8_t { kStay, kCross };  // kStay: never into another one such as /proc
 UniqueFd open_inside(int root, const char* path, std::uint64_t flags, Mounts mounts);
 
 // Content of a regular file: empty when there is none, nothing when it is above kMaxSmallFile.
