@@ -148,12 +148,14 @@ Status write_new(int directory, const char* name, std::span<const std::byte> byt
 }
 
 void remove_directory(int parent, const std::string& name) {
-  {
+  // Again when it was not empty: a reader may just have left a stamp.
+  constexpr int kAttempts = 10;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const auto directory = open_directory(parent, name);
     if (!directory || !has_only_known_files(directory->get())) return;
     for (const char* file : kAllFiles) ::unlinkat(directory->get(), file, 0);
+    if (::unlinkat(parent, name.c_str(), AT_REMOVEDIR) == 0 || errno != ENOTEMPTY) return;
   }
-  ::unlinkat(parent, name.c_str(), AT_REMOVEDIR);
 }
 
 void remove_leftovers(int parent) {
