@@ -105,8 +105,9 @@ bool is_at(int directory, int parent, const std::string& name) {
 }
 
 bool is_snapshot(int directory) {
-  return ::faccessat(directory, kManifest, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
-         has_only_known_files(directory);
+  struct stat info {};
+  return ::fstatat(directory, kManifest, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG(info.st_mode) && has_only_known_files(directory);
 }
 
 Result<UniqueFd> open_regular(int directory, const char* name) {
