@@ -105,8 +105,9 @@ bool is_at(int directory, int parent, const std::string& name) {
 }
 
 bool is_snapshot(int directory) {
-  return ::faccessat(directory, kManifest, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
-         has_only_known_files(directory);
+  struct stat info {};
+  return ::fstatat(directory, kManifest, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG(info.st_mode) && has_only_known_files(directory);
 }
 
 Result<UniqueFd> open_regular(int directory, const char* name) {
@@ -148,12 +149,14 @@ Status write_new(int directory, const char* name, std::span<const std::byte> byt
 }
 
 void remove_directory(int parent, const std::string& name) {
-  {
+  // Again when it was not empty: a reader may just have left a stamp.
+  constexpr int kAttempts = 10;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const auto directory = open_directory(parent, name);
     if (!directory || !has_only_known_files(directory->get())) return;
     for (const char* file : kAllFiles) ::unlinkat(directory->get(), file, 0);
+    if (::unlinkat(parent, name.c_str(), AT_REMOVEDIR) == 0 || errno != ENOTEMPTY) return;
   }
-  ::unlinkat(parent, name.c_str(), AT_REMOVEDIR);
 }
 
 void remove_leftovers(int parent) {

@@ -89,7 +89,7 @@ bool leads_to(const std::string& path, int directory) {
 
 Result<Snapshot> Snapshot::open(const std::string& path) {
   // A snapshot that is replaced while it is read loses its files. Then there is another one.
-  constexpr int kAttempts = 10;
+  constexpr int kAttempts = 100;
   for (int attempt = 1;; ++attempt) {
     const UniqueFd directory =
         SM_TRY_WITH(open_file(path, O_RDONLY | O_DIRECTORY), "snapshot " + path);

@@ -1,6 +1,7 @@
 #include "vmm/snapshot/testing/example.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <concepts>
@@ -97,8 +98,10 @@ std::vector<std::byte> page_of(std::uint32_t seed) {
   return page;
 }
 
-TemporaryFolder::TemporaryFolder() {
-  path_ = (std::filesystem::temp_directory_path() / "snapshot.XXXXXX").string();
+TemporaryFolder::TemporaryFolder(Where where) {
+  const bool memory = where == Where::kMemory && ::access("/dev/shm", W_OK | X_OK) == 0;
+  const std::filesystem::path parent = memory ? "/dev/shm" : std::filesystem::temp_directory_path();
+  path_ = (parent / "snapshot.XXXXXX").string();
   SM_CHECK(::mkdtemp(path_.data()) != nullptr);
 }
 

@@ -21,7 +21,9 @@ std::vector<std::byte> page_of(std::uint32_t seed);
 // A folder that vanishes with everything in it.
 class TemporaryFolder {
  public:
-  TemporaryFolder();
+  // kMemory: where syncing takes no time, if the host has such a place.
+  enum class Where : std::uint8_t { kDisk, kMemory };
+  explicit TemporaryFolder(Where where = Where::kDisk);
   ~TemporaryFolder();
   TemporaryFolder(const TemporaryFolder&) = delete;
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
