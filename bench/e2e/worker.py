@@ -17,11 +17,14 @@ def now():
 
 
 class Worker:
-    def __init__(self, bin_dir, initramfs, engine="auto", exec_socket=None, disks=()):
+    def __init__(self, bin_dir, initramfs, engine="auto", exec_socket=None, disks=(), memory_mib=MEMORY_MIB, snapshot=None, more=()):
         self.control, theirs = socket.socketpair()
         self.pending = b""
-        words = [f"{bin_dir}/supermachine-worker", "--kernel", f"{bin_dir}/../guest/kernel", "--initramfs", initramfs,
-                 "--memory", str(MEMORY_MIB), "--engine", engine, f"--control={theirs.fileno()}"]
+        words = [f"{bin_dir}/supermachine-worker", "--engine", engine, f"--control={theirs.fileno()}", *more]
+        if snapshot:
+            words += ["--restore-from", snapshot]
+        else:
+            words += ["--kernel", f"{bin_dir}/../guest/kernel", "--initramfs", initramfs, "--memory", str(memory_mib)]
         for disk in disks:
             words += ["--virtio-blk", disk]
         if exec_socket:
@@ -39,6 +42,22 @@ class Worker:
                 sys.exit(f"worker: {message['cause']}")
             if message["type"] == "event" and message["name"] == event:
                 return message["at_ns"] - self.start
+
+    def answer(self):
+        """The answer to a snapshot or pause request."""
+        self.control.settimeout(LIMIT)
+        while True:
+            message = self._message()
+            if message["type"] in ("refused", "failure"):
+                sys.exit(f"worker: {message['cause']}")
+            if message["type"] == "done":
+                return message
+
+    def ask(self, **message):
+        for m in ({"type": "hello", "version": 1, "program": "bench"}, message):
+            data = json.dumps(m).encode()
+            self.control.sendall(struct.pack("<I", len(data)) + data)
+        return self.answer()
 
     def _message(self):
         while len(self.pending) < 4 or len(self.pending) < 4 + struct.unpack("<I", self.pending[:4])[0]:

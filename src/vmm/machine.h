@@ -58,6 +58,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   Status enter_kernel();
   Status restore(const MachineState& state);
   Status pause_locked();
+  Result<Capture> save(const CaptureTarget& target, std::optional<MemoryWriterProcess>& child);
   Result<MachineState> save_state();
 
   // vCPU threads.

@@ -47,22 +47,36 @@ void Machine::release() {
   hold_.release(token);
 }
 
-// The devices' locks are held from before the first part is saved until the memory is written: what
-// one part says of another stays true.
+// A running guest goes on as soon as its state is known: a child process has its memory as it was.
 Result<Capture> Machine::capture(const CaptureTarget& target) {
   const std::lock_guard lock(stop_mutex_);
   if (stopped_ || ended_) return fail(Code::kGone, "the VM has ended");
+  if (!target.changed_only) SM_TRY_STATUS(write_layers(*memory_, target.memory_file));
+  std::optional<MemoryWriterProcess> child;
+  auto capture = save(target, child);
+  if (!capture || !child) return capture;
+  capture->written_bytes = SM_TRY(child->finish());
+  return capture;
+}
+
+// The devices' locks are held from before the first part is saved until the memory is: what one
+// part says of another stays true.
+Result<Capture> Machine::save(const CaptureTarget& target,
+                              std::optional<MemoryWriterProcess>& child) {
   const TimePoint begin = now();
+  const bool goes_on = running_ && held_ == 0;
   auto result = [&]() -> Result<Capture> {
     SM_TRY_STATUS(pause_locked());
     std::vector<std::unique_lock<std::mutex>> frozen;
     for (auto& transport : transports_) frozen.push_back(transport->freeze());
     Capture capture{.state = SM_TRY(save_state())};
-    auto written =
-        SM_TRY(target.changed_only ? memory_writer_->write_changed(*memory_, target.memory_file)
-                                   : memory_writer_->write_all(*memory_, target.memory_file));
-    capture.written_bytes = written.bytes;
-    if (target.changed_only) capture.changed = std::move(written.pages);
+    auto pages = SM_TRY(memory_writer_->changed_pages(*memory_));
+    if (goes_on) {
+      child.emplace(SM_TRY(MemoryWriterProcess::start(*memory_, pages, target.memory_file)));
+    } else {
+      capture.written_bytes = SM_TRY(write_pages(*memory_, pages, target.memory_file));
+    }
+    if (target.changed_only) capture.changed = std::move(pages);
     return capture;
   }();
   if (running_) {

@@ -1,5 +1,6 @@
 """End-to-end tests of saved machines: workers that save, restore, and are disturbed in it. Started by tests/e2e/run."""
 
+import contextlib
 import glob
 import json
 import os
@@ -100,15 +101,11 @@ class Restore(Case):
     def test_clones_have_nothing_random_in_common(self):
         snapshot = self.bake(cpus=2)
         seen = []
-        vms = []
-        try:
+        with contextlib.ExitStack() as vms:
             for n in range(8):
-                vms.append(self.restore(snapshot, hostname=f"clone{n}", machine_id=f"{n + 1:032x}"))
+                vms.enter_context(self.restore(snapshot, hostname=f"clone{n}", machine_id=f"{n + 1:032x}"))
                 seen.append(self.shell("head -c 1024 /dev/urandom | sha256sum; cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname")
                             .split("\n")[:-1])
-        finally:
-            for vm in vms:
-                vm.stop()
         for values in zip(*seen):
             self.assertEqual(len(set(values)), 8, values)
 

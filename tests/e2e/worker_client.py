@@ -15,7 +15,10 @@ class Worker:
         self.process = subprocess.Popen([program, *arguments, "--control", str(theirs.fileno())], pass_fds=[theirs.fileno()],
                                         stderr=errors)
         theirs.close()
-        self.send({"type": "hello", "version": 1, "program": "test"})
+        try:
+            self.send({"type": "hello", "version": 1, "program": "test"})
+        except OSError:
+            pass  # it has ended already and said why
 
     def send(self, message):
         data = json.dumps(message).encode()

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "vmm/snapshot/compatibility.h"
 #include "vmm/snapshot/snapshot_dir.h"
 
 namespace sm {

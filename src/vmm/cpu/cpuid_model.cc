@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -314,16 +313,6 @@ Result<Leaves> v2_leaves(std::span<const CpuidLeaf> supported, bool plus) {
 
 bool is_empty(const CpuidLeaf& leaf) { return (leaf.eax | leaf.ebx | leaf.ecx | leaf.edx) == 0; }
 
-// Takes "-1f" from the front.
-std::optional<std::uint32_t> take_hex(std::string_view& text) {
-  if (!text.starts_with('-')) return std::nullopt;
-  std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), value, 16);
-  if (error != std::errc()) return std::nullopt;
-  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-  return value;
-}
-
 }  // namespace
 
 constexpr std::array kModels = {
@@ -374,20 +363,6 @@ std::string cpu_features(std::span<const CpuidLeaf> leaves) {
     text += fmt::format("-{:x}", leaf == nullptr ? 0 : leaf->*shown.reg & shown.plus);
   }
   return text;
-}
-
-bool signature_covers(std::string_view here, std::string_view saved) {
-  if (here == saved) return true;
-  constexpr std::string_view kFeatures = "vendor";
-  if (!here.starts_with(kFeatures) || !saved.starts_with(kFeatures)) return false;
-  here.remove_prefix(kFeatures.size());
-  saved.remove_prefix(kFeatures.size());
-  if (take_hex(here) != take_hex(saved)) return false;
-  while (!here.empty() && !saved.empty()) {
-    const auto mine = take_hex(here), theirs = take_hex(saved);
-    if (!mine || !theirs || (*theirs & ~*mine) != 0) return false;
-  }
-  return here.empty() && saved.empty();
 }
 
 EngineCpu describe_cpu(CpuModel model, std::span<const CpuidLeaf> supported) {

@@ -45,14 +45,11 @@ std::string cpu_signature(std::span<const CpuidLeaf> leaves);
 // For a list of `x86-64-v2-plus`: the vendor and which of the bits are there that only some hosts
 // have.
 std::string cpu_features(std::span<const CpuidLeaf> leaves);
-// A guest that was saved with one of the texts above can go on where the other is true: they are
-// equal, or all features are there.
-bool signature_covers(std::string_view here, std::string_view saved);
 
 // What a snapshot says of the processor, and a restore compares.
 struct EngineCpu {
   std::string model;      // "host", "x86-64-v2"
-  std::string signature;  // see signature_covers()
+  std::string signature;  // see vmm/snapshot/compatibility.h
 };
 EngineCpu describe_cpu(CpuModel model, std::span<const CpuidLeaf> supported);
 

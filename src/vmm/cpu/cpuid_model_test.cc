@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "vmm/snapshot/compatibility.h"
+
 namespace sm {
 namespace {
 

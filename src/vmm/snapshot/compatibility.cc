@@ -1,5 +1,8 @@
 #include "vmm/snapshot/compatibility.h"
 
+#include <charconv>
+#include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace sm {
@@ -49,15 +52,41 @@ Status check_devices(const std::vector<SnapshotDevice>& saved,
   return {};
 }
 
+// Takes "-1f" from the front.
+std::optional<std::uint32_t> take_hex(std::string_view& text) {
+  if (!text.starts_with('-')) return std::nullopt;
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), value, 16);
+  if (error != std::errc()) return std::nullopt;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return value;
+}
+
 }  // namespace
+
+bool signature_covers(std::string_view here, std::string_view saved) {
+  if (here == saved) return true;
+  constexpr std::string_view kFeatures = "vendor";
+  if (!here.starts_with(kFeatures) || !saved.starts_with(kFeatures)) return false;
+  here.remove_prefix(kFeatures.size());
+  saved.remove_prefix(kFeatures.size());
+  if (take_hex(here) != take_hex(saved)) return false;
+  while (!here.empty() && !saved.empty()) {
+    const auto mine = take_hex(here), theirs = take_hex(saved);
+    if (!mine || !theirs || (*theirs & ~*mine) != 0) return false;
+  }
+  return here.empty() && saved.empty();
+}
 
 Status check_compatible(const Manifest& m, const HostFacts& host) {
   SM_TRY_STATUS(same("format", std::to_string(m.format), std::to_string(kSnapshotFormat),
                      "bake the image again, or use the version that wrote the snapshot"));
   SM_TRY_STATUS(same("CPU model", shown(m.cpu_model), shown(host.cpu_model),
                      "choose the snapshot's CPU model, or bake the image again"));
-  SM_TRY_STATUS(same("processor", shown(m.cpu_signature), shown(host.cpu_signature),
-                     "bake the image again on this host, or with the portable CPU model"));
+  if (!signature_covers(host.cpu_signature, m.cpu_signature)) {
+    return differs("processor", shown(m.cpu_signature), shown(host.cpu_signature),
+                   "bake the image again on this host, or with the CPU model x86-64-v2");
+  }
   SM_TRY_STATUS(
       same("guest kernel", shown(m.kernel_digest), shown(host.kernel_digest), kBakeAgain));
   SM_TRY_STATUS(

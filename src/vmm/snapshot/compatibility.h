@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -24,6 +25,10 @@ struct HostFacts {
   // 0), a disk of any size may be bound.
   std::optional<std::vector<SnapshotDevice>> devices;
 };
+
+// A guest that was saved on a processor of the signature `saved` (EngineCpu) can go on where `here`
+// is true: they are equal, or of one vendor and all features are there.
+bool signature_covers(std::string_view here, std::string_view saved);
 
 // kUnsupported naming the first thing that differs, with both values and what to do about it.
 // The engine that took the snapshot does not matter; its CPU model does.

@@ -1,11 +1,15 @@
 #include "vmm/snapshot/memory_writer.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -49,7 +53,7 @@ Status write_at(int file, const std::byte* bytes, std::uint64_t length, std::uin
 
 // Writes the pages that are not zero in runs as long as possible; zeros become holes where the file
 // may hold something. Returns the bytes written.
-Result<std::uint64_t> write_pages(const HostPages& piece, int file, bool may_hold_data) {
+Result<std::uint64_t> write_piece(const HostPages& piece, int file, bool may_hold_data) {
   std::uint64_t written = 0;
   for (std::uint64_t i = 0; i < piece.pages.count;) {
     const bool zero = is_zero(piece.host + i * kPageSize);
@@ -108,34 +112,13 @@ Status copy_data(int from, int to, off_t start, off_t end) {
   return {};
 }
 
-// What the memory was made from: each layer over those before it.
-Status copy_layers(const GuestMemory& memory, int file) {
-  for (const MemoryLayer& layer : memory.layers()) {
-    const int from = layer.file.get();
-    if (layer.pages.empty()) {
-      SM_TRY_STATUS(copy_data(from, file, 0, static_cast<off_t>(memory.size())));
-    }
-    for (const PageRange& range : layer.pages) {
-      const auto start = static_cast<off_t>(range.first * kPageSize);
-      const auto length = static_cast<off_t>(range.count * kPageSize);
-      // A page of this layer that is a hole is zero, whatever the layer below has there.
-      if (::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, length) < 0) {
-        SM_TRY_STATUS(copy_range(from, file, start, start + length));
-      } else {
-        SM_TRY_STATUS(copy_data(from, file, start, start + length));
-      }
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<MemoryWriter> MemoryWriter::create() {
   return MemoryWriter(SM_TRY(open_file("/proc/self/pagemap", O_RDONLY)));
 }
 
-Result<std::vector<PageRange>> MemoryWriter::private_pages(const GuestMemory& memory) const {
+Result<std::vector<PageRange>> MemoryWriter::changed_pages(const GuestMemory& memory) const {
   std::vector<PageRange> ranges;
   std::vector<std::uint64_t> entries(8192);
   std::uint64_t page = 0;
@@ -163,26 +146,115 @@ Result<std::vector<PageRange>> MemoryWriter::private_pages(const GuestMemory& me
   return ranges;
 }
 
-Result<MemoryWriter::Written> MemoryWriter::write_all(const GuestMemory& memory, int file) const {
-  SM_TRY_STATUS(copy_layers(memory, file));
-  Written written{.pages = SM_TRY(private_pages(memory))};
-  for (const PageRange& range : written.pages) {
+// Each layer over those before it.
+Status write_layers(const GuestMemory& memory, int file) {
+  for (const MemoryLayer& layer : memory.layers()) {
+    const int from = layer.file.get();
+    if (layer.pages.empty()) {
+      SM_TRY_STATUS(copy_data(from, file, 0, static_cast<off_t>(memory.size())));
+    }
+    for (const PageRange& range : layer.pages) {
+      const auto start = static_cast<off_t>(range.first * kPageSize);
+      const auto length = static_cast<off_t>(range.count * kPageSize);
+      // A page of this layer that is a hole is zero, whatever the layer below has there.
+      if (::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, length) < 0) {
+        SM_TRY_STATUS(copy_range(from, file, start, start + length));
+      } else {
+        SM_TRY_STATUS(copy_data(from, file, start, start + length));
+      }
+    }
+  }
+  return {};
+}
+
+Result<std::uint64_t> write_pages(const GuestMemory& memory, std::span<const PageRange> pages,
+                                  int file) {
+  std::uint64_t written = 0;
+  for (const PageRange& range : pages) {
     for (const HostPages& piece : memory.host_pages(range)) {
-      written.bytes += SM_TRY(write_pages(piece, file, !memory.layers().empty()));
+      written += SM_TRY(write_piece(piece, file, !memory.layers().empty()));
     }
   }
   return written;
 }
 
-Result<MemoryWriter::Written> MemoryWriter::write_changed(const GuestMemory& memory,
-                                                          int file) const {
-  Written written{.pages = SM_TRY(private_pages(memory))};
-  for (const PageRange& range : written.pages) {
-    for (const HostPages& piece : memory.host_pages(range)) {
-      written.bytes += SM_TRY(write_pages(piece, file, false));
+// ---- In a child --------------------------------------------------------------------------------
+
+namespace {
+
+// What the child says: as much as fits into one write to a pipe.
+struct ChildReport {
+  std::uint64_t written = 0;
+  std::uint8_t code = 0;
+  bool failed = false;
+  char cause[160] = {};
+};
+
+// A peer of the parent's must see the parent's close, not this process's end.
+void close_all_but(int one, int other) {
+  const auto [low, high] = std::minmax(one, other);
+  const auto close_between = [](int first, int last) {
+    if (first <= last) {
+      ::close_range(static_cast<unsigned>(first), static_cast<unsigned>(last), 0);
     }
+  };
+  close_between(STDERR_FILENO + 1, low - 1);
+  close_between(low + 1, high - 1);
+  ::close_range(static_cast<unsigned>(high) + 1, ~0u, 0);
+}
+
+[[noreturn]] void run_child(const GuestMemory& memory, std::span<const PageRange> pages, int file,
+                            int report_to) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  close_all_but(file, report_to);
+  ChildReport report;
+  const auto written = write_pages(memory, pages, file);
+  if (written) {
+    report.written = *written;
+  } else {
+    report.failed = true;
+    report.code = static_cast<std::uint8_t>(written.error().code());
+    std::snprintf(report.cause, sizeof(report.cause), "%s", written.error().cause().c_str());
   }
-  return written;
+  const ssize_t sent = ::write(report_to, &report, sizeof(report));
+  ::_exit(sent == sizeof(report) ? 0 : 1);
+}
+
+}  // namespace
+
+Result<MemoryWriterProcess> MemoryWriterProcess::start(const GuestMemory& memory,
+                                                       std::span<const PageRange> pages, int file) {
+  int fds[2] = {-1, -1};
+  if (::pipe2(fds, O_CLOEXEC) < 0) return fail_errno("pipe", errno);
+  UniqueFd ours(fds[0]);
+  const UniqueFd theirs(fds[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno("start the process that writes memory", errno);
+  if (pid == 0) run_child(memory, pages, file, theirs.get());
+  return MemoryWriterProcess(pid, std::move(ours));
+}
+
+MemoryWriterProcess::MemoryWriterProcess(MemoryWriterProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), result_(std::move(other.result_)) {}
+
+MemoryWriterProcess::~MemoryWriterProcess() {
+  if (pid_ < 0) return;
+  ::kill(pid_, SIGKILL);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+Result<std::uint64_t> MemoryWriterProcess::finish() {
+  ChildReport report;
+  const auto bytes = std::as_writable_bytes(std::span(&report, 1));
+  auto status = read_exact(result_.get(), bytes);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+  if (!status) return fail(Code::kIo, "the process that writes memory was killed");
+  if (!report.failed) return report.written;
+  report.cause[sizeof(report.cause) - 1] = '\0';
+  return fail(static_cast<Code>(report.code), report.cause);
 }
 
 }  // namespace sm

@@ -5,8 +5,11 @@
 // Documentation/admin-guide/mm/pagemap.rst.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -20,20 +23,46 @@ class MemoryWriter {
   // Opens the page table while the process still may.
   static Result<MemoryWriter> create();
 
-  struct Written {
-    std::vector<PageRange> pages;  // that the process has for itself, written or zero
-    std::uint64_t bytes = 0;       // written from memory
-  };
-  // All contents, into an empty file of the memory's size. Nothing writes to the memory meanwhile.
-  Result<Written> write_all(const GuestMemory& memory, int file) const;
-  // Only what differs from the layers that the memory was made from (without any: from zeros).
-  Result<Written> write_changed(const GuestMemory& memory, int file) const;
+  // The pages that the process has for itself, written or zero: those that may differ from the
+  // layers that the memory was made from (without any: from zeros). Nothing writes to the memory
+  // meanwhile.
+  Result<std::vector<PageRange>> changed_pages(const GuestMemory& memory) const;
 
  private:
   explicit MemoryWriter(UniqueFd pagemap) : pagemap_(std::move(pagemap)) {}
-  Result<std::vector<PageRange>> private_pages(const GuestMemory& memory) const;
 
   UniqueFd pagemap_;
+};
+
+// What the memory was made from, into an empty file of the memory's size.
+Status write_layers(const GuestMemory& memory, int file);
+
+// `pages` of the memory into a file of its size; the number of bytes written, which are fewer:
+// zeros become holes. Nothing writes to the memory meanwhile.
+Result<std::uint64_t> write_pages(const GuestMemory& memory, std::span<const PageRange> pages,
+                                  int file);
+
+// The same by a child process, which has the memory as it is now while this one goes on: the cost
+// of starting it is a copy of the page table.
+class MemoryWriterProcess {
+ public:
+  static Result<MemoryWriterProcess> start(const GuestMemory& memory,
+                                           std::span<const PageRange> pages, int file);
+  // Waits for the end: what write_pages() returned.
+  Result<std::uint64_t> finish();
+
+  MemoryWriterProcess(MemoryWriterProcess&& other) noexcept;
+  MemoryWriterProcess& operator=(MemoryWriterProcess&&) = delete;
+  MemoryWriterProcess(const MemoryWriterProcess&) = delete;
+  MemoryWriterProcess& operator=(const MemoryWriterProcess&) = delete;
+  // Kills a child that still runs.
+  ~MemoryWriterProcess();
+
+ private:
+  MemoryWriterProcess(pid_t pid, UniqueFd result) : pid_(pid), result_(std::move(result)) {}
+
+  pid_t pid_ = -1;
+  UniqueFd result_;  // a pipe: the number of bytes, or the error
 };
 
 }  // namespace sm

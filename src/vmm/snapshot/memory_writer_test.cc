@@ -1,9 +1,11 @@
 // What a capture writes and what a mapping of it shows.
 #include "vmm/snapshot/memory_writer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <vector>
@@ -45,13 +47,27 @@ const MemoryWriter& writer() {
   return writer;
 }
 
+struct Written {
+  std::vector<PageRange> pages;
+  std::uint64_t bytes = 0;
+};
+Result<Written> write_changed(const GuestMemory& memory, int file) {
+  Written written{.pages = SM_TRY(writer().changed_pages(memory))};
+  written.bytes = SM_TRY(write_pages(memory, written.pages, file));
+  return written;
+}
+Result<Written> write_all(const GuestMemory& memory, int file) {
+  SM_TRY_STATUS(write_layers(memory, file));
+  return write_changed(memory, file);
+}
+
 TEST(MemoryWriter, only_what_is_not_zero_takes_space) {
   auto memory = GuestMemory::create(kBytes).value();
   put(*memory, 3, 33);
   put(*memory, 900, 99);
   put(*memory, 500, 0);  // touched and zero
   const UniqueFd file = empty_image();
-  const auto written = writer().write_all(*memory, file.get());
+  const auto written = write_all(*memory, file.get());
   ASSERT_TRUE(written) << written.error().text();
   EXPECT_EQ(written->bytes, 2 * kPage);
   struct stat info {};
@@ -68,7 +84,7 @@ TEST(MemoryWriter, copies_do_not_see_each_others_writes) {
   auto memory = GuestMemory::create(kBytes).value();
   put(*memory, 3, 33);
   const UniqueFd file = empty_image();
-  ASSERT_TRUE(writer().write_all(*memory, file.get()));
+  ASSERT_TRUE(write_all(*memory, file.get()));
   const auto one = map(file), two = map(file);
   put(*one, 3, 1);
   put(*two, 3, 2);
@@ -81,14 +97,14 @@ TEST(MemoryWriter, a_diff_holds_the_written_pages_and_nothing_else) {
   auto memory = GuestMemory::create(kBytes).value();
   for (std::uint64_t page = 0; page < 100; ++page) put(*memory, page, page + 1);
   const UniqueFd base = empty_image();
-  ASSERT_TRUE(writer().write_all(*memory, base.get()));
+  ASSERT_TRUE(write_all(*memory, base.get()));
   auto restored = map(base);
   for (std::uint64_t page = 0; page < 100; ++page) EXPECT_EQ(get(*restored, page), page + 1);
   put(*restored, 7, 700);
   put(*restored, 8, 0);  // zero now, not in the base
   put(*restored, 1000, 5);
   const UniqueFd diff = empty_image();
-  const auto written = writer().write_changed(*restored, diff.get());
+  const auto written = write_changed(*restored, diff.get());
   ASSERT_TRUE(written);
   EXPECT_EQ(written->pages, (std::vector<PageRange>{{7, 2}, {1000, 1}}));
   EXPECT_EQ(written->bytes, 2 * kPage);
@@ -105,7 +121,7 @@ TEST(MemoryWriter, a_diff_holds_the_written_pages_and_nothing_else) {
   put(*second, 9, 0);
   put(*second, 10, 1010);
   const UniqueFd whole = empty_image();
-  ASSERT_TRUE(writer().write_all(*second, whole.get()));
+  ASSERT_TRUE(write_all(*second, whole.get()));
   const auto third = map(whole);
   EXPECT_EQ(get(*third, 6), 7u);
   EXPECT_EQ(get(*third, 7), 700u);
@@ -119,11 +135,11 @@ TEST(MemoryWriter, long_changed_ranges_are_mapped) {
   auto memory = GuestMemory::create(kBytes).value();
   put(*memory, 0, 1);
   const UniqueFd base = empty_image();
-  ASSERT_TRUE(writer().write_all(*memory, base.get()));
+  ASSERT_TRUE(write_all(*memory, base.get()));
   auto restored = map(base);
   for (std::uint64_t page = 100; page < 500; ++page) put(*restored, page, page);
   const UniqueFd diff = empty_image();
-  const auto written = writer().write_changed(*restored, diff.get()).value();
+  const auto written = write_changed(*restored, diff.get()).value();
   std::vector<MemoryLayer> layers;
   layers.push_back({copy_of(diff), written.pages});
   auto second = map(base, std::move(layers));
@@ -131,7 +147,7 @@ TEST(MemoryWriter, long_changed_ranges_are_mapped) {
   EXPECT_EQ(get(*second, 0), 1u);
   // Nothing of it is the new machine's own yet.
   const UniqueFd nothing = empty_image();
-  EXPECT_TRUE(writer().write_changed(*second, nothing.get()).value().pages.empty());
+  EXPECT_TRUE(write_changed(*second, nothing.get()).value().pages.empty());
 }
 
 TEST(MemoryWriter, both_regions_are_written) {
@@ -140,7 +156,7 @@ TEST(MemoryWriter, both_regions_are_written) {
   ASSERT_TRUE(memory->write_object(GuestPhysAddr(addr_map::kLowRamEnd - 8), std::uint64_t{1}));
   ASSERT_TRUE(memory->write_object(GuestPhysAddr(addr_map::kHighRamStart), std::uint64_t{2}));
   const UniqueFd file = empty_image(kLarge);
-  EXPECT_EQ(writer().write_all(*memory, file.get()).value().bytes, 2 * kPage);
+  EXPECT_EQ(write_all(*memory, file.get()).value().bytes, 2 * kPage);
   std::vector<MemoryLayer> layers;
   layers.push_back({copy_of(file), {}});
   const auto copy = GuestMemory::create_from(kLarge, std::move(layers)).value();
@@ -159,6 +175,37 @@ TEST(MemoryWriter, changed_pages_outside_of_memory_are_refused) {
   layers.push_back({empty_image(), {}});
   layers.push_back({empty_image(), {{kBytes / kPage - 1, 2}}});
   EXPECT_EQ(GuestMemory::create_from(kBytes, std::move(layers)).error().code(), Code::kCorrupt);
+}
+
+TEST(MemoryWriter, a_child_writes_what_was_there_when_it_started) {
+  auto memory = GuestMemory::create(kBytes).value();
+  for (std::uint64_t page = 0; page < 1000; ++page) put(*memory, page, page + 1);
+  const UniqueFd file = empty_image();
+  const auto pages = writer().changed_pages(*memory).value();
+  auto child = MemoryWriterProcess::start(*memory, pages, file.get()).value();
+  for (std::uint64_t page = 0; page < 1000; ++page) put(*memory, page, 5);
+  EXPECT_EQ(child.finish().value(), 1000 * kPage);
+  const auto copy = map(file);
+  for (std::uint64_t page = 0; page < 1000; ++page) EXPECT_EQ(get(*copy, page), page + 1);
+}
+
+TEST(MemoryWriter, a_childs_error_is_told) {
+  auto memory = GuestMemory::create(kBytes).value();
+  put(*memory, 1, 1);
+  const UniqueFd read_only(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto pages = writer().changed_pages(*memory).value();
+  auto child = MemoryWriterProcess::start(*memory, pages, read_only.get()).value();
+  const auto written = child.finish();
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code(), Code::kIo) << written.error().text();
+}
+
+TEST(MemoryWriter, a_child_that_nobody_waits_for_ends) {
+  auto memory = GuestMemory::create(kBytes).value();
+  put(*memory, 1, 1);
+  const UniqueFd file = empty_image();
+  { const auto child = MemoryWriterProcess::start(*memory, {}, file.get()).value(); }
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
 }
 
 }  // namespace

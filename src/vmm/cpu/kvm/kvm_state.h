@@ -24,7 +24,7 @@ struct HostTraits {
   bool has_smm = false;
   bool has_tsc_control = false;
   bool has_mce = false;
-  bool is_svm = false;  // kvm-amd
+  bool is_svm = false;                     // kvm-amd
   std::vector<std::uint32_t> msr_indices;  // sorted; those that belong into a CpuState
 };
 Result<HostTraits> read_host_traits(int device_fd, int vm_fd);

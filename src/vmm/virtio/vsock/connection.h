@@ -37,8 +37,8 @@ namespace sm {
 
 struct VsockTimeouts {
   Duration connect = std::chrono::seconds(30);  // the guest, perhaps a slow one, answers a request
-  Duration close = std::chrono::seconds(8);    // the guest answers a full shutdown
-  Duration drain = std::chrono::minutes(5);    // the host takes a byte of a closed connection
+  Duration close = std::chrono::seconds(8);     // the guest answers a full shutdown
+  Duration drain = std::chrono::minutes(5);     // the host takes a byte of a closed connection
 };
 
 class VsockConnection {

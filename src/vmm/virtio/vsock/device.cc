@@ -154,6 +154,7 @@ Status VsockDevice::activate(VirtioActivation activation) {
 
 Status VsockDevice::restore(VirtioActivation activation) {
   SM_TRY_STATUS(activate(std::move(activation)));
+  muxer_.start_at_random_port();
   if (!queues_[kEventQueue].ready()) return {};
   event_pending_ = true;
   reset_mark_ = SM_TRY(queues_[kEventQueue].watch_available());

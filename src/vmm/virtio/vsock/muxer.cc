@@ -1,5 +1,7 @@
 #include "vmm/virtio/vsock/muxer.h"
 
+#include <sys/random.h>
+
 #include "base/check.h"
 
 namespace sm {
@@ -122,6 +124,13 @@ std::optional<VsockPort> VsockMuxer::free_host_port(VsockPort guest_port) {
     if (!by_ports_.contains({guest_port, port}) && !handlers_.contains(port)) return port;
   }
   return std::nullopt;
+}
+
+void VsockMuxer::start_at_random_port() {
+  std::uint32_t offset = 0;
+  // Fails for no reason that this kernel has; then the ports begin where they always do.
+  if (::getrandom(&offset, sizeof(offset), 0) != sizeof(offset)) return;
+  next_host_port_ = kFirstHostPort + offset % (kLastHostPort - kFirstHostPort);
 }
 
 Status VsockMuxer::open(VsockPort guest_port, UniqueFd socket, VsockConnectResult on_result) {

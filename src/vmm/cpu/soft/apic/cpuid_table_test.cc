@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint32_t kKhz = 2'596'000;
 
 std::vector<CpuidLeaf> model(std::uint32_t index = 0, std::uint32_t count = 1,
-                             CpuModel which = CpuModel::kX86_64V2) {
+                             CpuModel which = CpuModel::kX86_64V2Plus) {
   auto leaves = build_cpuid(which, soft_supported_cpuid(kKhz), CpuPlace{index, count});
   EXPECT_TRUE(leaves.has_value());
   return leaves ? *leaves : std::vector<CpuidLeaf>{};

@@ -34,7 +34,8 @@ struct Guest {
       machine.attach(*cpus.back());
       vcpus.push_back(std::make_unique<VcpuPlatform>(
           *platform, *cpus.back(),
-          *build_cpuid(CpuModel::kX86_64V2, soft_supported_cpuid(2'000'000), CpuPlace{i, count})));
+          *build_cpuid(CpuModel::kX86_64V2Plus, soft_supported_cpuid(2'000'000),
+                       CpuPlace{i, count})));
     }
   }
   ~Guest() {

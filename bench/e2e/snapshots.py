@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""snapshots: what saved machines cost. Prints JSON with medians and percentiles.
+
+usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|run|pause|idle]... [--json FILE]
+
+restore  worker start -> first exec answered, the guest's resume included, with 128, 512 and 2048 MiB and 2 vCPUs; and a boot for comparison
+run      `supermachine run` of a baked busybox image, beside `podman run` of the same image where podman works, in turns
+pause    how long a running guest stands still for a snapshot, with 16 and 256 MiB of fresh pages; bytes and time of a diff and of a whole one
+idle     memory of 10 idle VMs restored from one snapshot, for each VM (proportional share)
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from agent import Exec, resume
+from figures import summary
+from worker import LIMIT, Worker, now
+
+
+class Bench:
+    def __init__(self, arguments, folder):
+        self.bin = os.path.abspath(arguments.bin_dir)
+        self.engine, self.runs, self.folder = arguments.engine, arguments.runs, folder
+        self.socket = f"{folder}/exec.sock"
+        self.initramfs = f"{self.bin}/../guest/initramfs.cpio"
+        self.layer = self._layer()
+
+    def _layer(self):
+        root = f"{self.folder}/layer"
+        os.makedirs(f"{root}/bin")
+        shutil.copy("/bin/busybox", f"{root}/bin")
+        for name in ("true", "sh", "head", "sleep"):
+            os.symlink("busybox", f"{root}/bin/{name}")
+        subprocess.run(["mksquashfs", root, f"{root}.squashfs", "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+        return f"{root}.squashfs"
+
+    def worker(self, *words, memory=None, socket=None, snapshot=None):
+        socket = socket or self.socket
+        if os.path.exists(socket):
+            os.unlink(socket)
+        return Worker(self.bin, self.initramfs, self.engine, socket, [self.layer], memory_mib=memory, snapshot=snapshot,
+                      more=["--vcpus", "2", *words] if snapshot is None else list(words))
+
+    def bake(self, name, memory):
+        path = f"{self.folder}/{name}"
+        vm = self.worker("--snapshot-on-pre-exec", "--snapshot-out", path, memory=memory)
+        answer = vm.answer()
+        took = now() - vm.start
+        vm.end()
+        return path, answer, took
+
+    def restored(self, path, **more):
+        vm = self.worker(snapshot=path, **more)
+        vm.until("started")
+        resume(more.get("socket", self.socket), 1)
+        return vm
+
+    def restore(self):
+        result = {}
+        sizes = (128, 512, 2048)
+        baked = {size: self.bake(f"restore{size}", size)[0] for size in sizes}
+        times = {size: [] for size in sizes}
+        boots = []
+        for n in range(self.runs + 1):
+            for size in sizes:
+                vm = self.restored(baked[size])
+                Exec(self.socket, ["true"]).wait()
+                times[size].append((now() - vm.start) / 1e6)
+                vm.end()
+            if n % 10 == 0:
+                vm = self.worker(memory=512)
+                vm.until("agent-ready")
+                Exec(self.socket, ["true"]).wait()
+                boots.append((now() - vm.start) / 1e6)
+                vm.end()
+        for size in sizes:
+            result[f"restore_to_first_exec_{size}_mib_ms"] = summary(times[size][1:])
+        result["boot_to_first_exec_512_mib_ms"] = summary(boots)
+        return result
+
+    def image(self):
+        """An OCI layout with busybox, and the same in podman's store when podman works."""
+        layout = f"{self.folder}/image"
+        subprocess.run([os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/e2e/make-busybox-image"), layout, "busybox"],
+                       check=True, stdout=subprocess.DEVNULL)
+        self.podman = ["podman", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]
+        try:
+            subprocess.run([*self.podman, "pull", "-q", f"oci:{layout}:busybox"], check=True, capture_output=True)
+            name = subprocess.run([*self.podman, "images", "-q"], check=True, capture_output=True, text=True).stdout.split()[0]
+            run = [*self.podman, "run", "--rm", "--network", "none", name, "true"]
+            subprocess.run(run, check=True, capture_output=True)
+            return layout, run
+        except (OSError, subprocess.CalledProcessError):
+            return layout, None
+
+    def run(self):
+        layout, podman = self.image()
+        env = dict(os.environ, XDG_CACHE_HOME=f"{self.folder}/cache")
+        ours = [f"{self.bin}/supermachine", "run", "--engine", self.engine, f"oci:{layout}:busybox", "true"]
+        commands = {"run_baked_ms": ours, "run_cold_ms": [*ours[:2], "--no-snapshot", *ours[2:]]}
+        if podman:
+            commands["podman_run_ms"] = podman
+        times = {name: [] for name in commands}
+        subprocess.run(ours, check=True, env=env)
+        for _ in range(self.runs):
+            for name, command in commands.items():
+                start = now()
+                subprocess.run(command, check=True, env=env, capture_output=True)
+                times[name].append((now() - start) / 1e6)
+        result = {name: summary(values) for name, values in times.items()}
+        if podman:
+            result["run_ratio_to_podman"] = result["run_baked_ms"]["p50"] / result["podman_run_ms"]["p50"]
+        return result
+
+    def pause(self):
+        result = {}
+        base = self.bake("pause", 1024)[0]
+        for mib in (16, 256):
+            pauses, sizes, wholes = [], [], []
+            for n in range(max(3, self.runs // 10)):
+                vm = self.restored(base)
+                hold = Exec(self.socket, ["sh", "-c", f"head -c {mib << 20} /dev/urandom >/data; sleep 100"])
+                check = f"[ $(wc -c </data) = {mib << 20} ]"
+                while Exec(self.socket, ["sh", "-c", check.replace("wc", "busybox wc")]).wait() != 0:
+                    pass
+                answer = vm.ask(type="snapshot", id=1, path=f"{self.folder}/diff", changed_only=True, replace=True)
+                pauses.append(answer["pause_ns"] / 1e6)
+                sizes.append(answer["bytes"] / (1 << 20))
+                start = now()
+                vm.ask(type="snapshot", id=2, path=f"{self.folder}/whole", changed_only=False, replace=True)
+                wholes.append((now() - start) / 1e6)
+                vm.end()
+                hold.socket.close()
+            result[f"live_pause_{mib}_mib_dirty_ms"] = summary(pauses)
+            result[f"diff_{mib}_mib_dirty_mib"] = summary(sizes)
+            result[f"whole_snapshot_{mib}_mib_dirty_ms"] = summary(wholes)
+        return result
+
+    def idle(self):
+        path = self.bake("idle", 512)[0]
+        vms = [self.restored(path, socket=f"{self.folder}/idle{n}.sock") for n in range(10)]
+        shares = []
+        for vm in vms:
+            with open(f"/proc/{vm.process.pid}/smaps_rollup") as f:
+                shares.append(next(int(line.split()[1]) for line in f if line.startswith("Pss:")) / 1024)
+        for vm in vms:
+            vm.end()
+        return {"idle_restored_vm_mib": summary(shares)}
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("bin_dir")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--only", action="append", choices=("restore", "run", "pause", "idle"))
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(arguments, folder)
+        for name in arguments.only or ("restore", "run", "pause", "idle"):
+            result.update(getattr(bench, name)())
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.json:
+        with open(arguments.json, "w") as f:
+            f.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
