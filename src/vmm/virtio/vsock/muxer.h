@@ -65,8 +65,8 @@ class VsockMuxer {
 
   // --- host side ---
 
-  // Goes on with other host ports than those before: a restored guest still knows connections that the
-  // saved one had, and would take a new one between the same ports for one of them.
+  // Goes on with other host ports than those before: a restored guest still knows connections that
+  // the saved one had, and would take a new one between the same ports for one of them.
   void start_at_random_port();
   Status open(VsockPort guest_port, UniqueFd socket, VsockConnectResult on_result);
   void set_guest_handler(VsockPort host_port, VsockGuestHandler handler);
