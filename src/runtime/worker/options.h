@@ -32,6 +32,7 @@ struct WorkerOptions {
   std::string engine = "auto";
   std::optional<int> control_fd;
   std::string guest_config;
+  bool no_sandbox = false;  // for debuggers
 };
 
 inline constexpr std::uint64_t kMinMemoryMib = 32;

@@ -17,6 +17,7 @@
 #include "runtime/worker/guest_config.h"
 #include "vmm/cpu/select.h"
 #include "vmm/loader/cpio.h"
+#include "vmm/sandbox/sandbox.h"
 #include "vmm/vm.h"
 
 namespace sm {
@@ -109,6 +110,7 @@ class Worker {
   const WorkerOptions& options_;
   Log& log_;
   EventLoop& loop_;
+  bool sandboxed() const { return !options_.no_sandbox; }
   UniqueFd signals_;
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<Vm> vm_;
@@ -151,7 +153,12 @@ void Worker::on_end(VmEnd end, const std::string& why) {
   loop_.stop();
 }
 
+// Every input is open before the sandbox's first step, every thread and descriptor of the VM exists
+// before its second, and no instruction of the guest has run before it.
 Status Worker::start_vm() {
+  VmConfig config = SM_TRY(vm_config(options_));
+  auto files = sandbox::Landlock::kAbsent;
+  if (sandboxed()) files = SM_TRY(sandbox::hide_files(options_.vsock_exec));
   EngineChoice choice = SM_TRY(select_engine(options_.engine));
   log_.info("engine {}: {}", choice.name, choice.reason);
   VmCallbacks callbacks{
@@ -161,8 +168,12 @@ Status Worker::start_vm() {
           },
       .on_end = [this](VmEnd end,
                        const std::string& why) { loop_.post([=, this] { on_end(end, why); }); }};
-  vm_ = SM_TRY(
-      Vm::create(std::move(choice.vm), SM_TRY(vm_config(options_)), std::move(callbacks), log_));
+  vm_ = SM_TRY(Vm::create(std::move(choice.vm), std::move(config), std::move(callbacks), log_));
+  if (sandboxed()) {
+    SM_TRY_STATUS(sandbox::seal({.engine = sandbox::calls_of(choice.name), .files = files}));
+  } else {
+    log_.warning("no sandbox: this process keeps all that it may do");
+  }
   SM_TRY_STATUS(vm_->start());
   report(control::EventName::kStarted, 0, monotonic_ns());
   return {};
@@ -214,6 +225,12 @@ int prove_engine() {
     return 1;
   }
   fmt::print("engine {}: {}\n", choice->name, choice->reason);
+  auto sandbox = sandbox::supported();
+  if (!sandbox) {
+    fmt::print(stderr, "sandbox: {}\n", sandbox.error().text());
+    return 1;
+  }
+  fmt::print("sandbox: {}\n", *sandbox);
   return 0;
 }
 
