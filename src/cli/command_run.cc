@@ -134,6 +134,8 @@ void add_options(CLI::App& command, Typed& t) {
       ->type_name("ENGINE")
       ->capture_default_str()
       ->multi_option_policy(one);
+  command.add_flag("--no-sandbox", o.no_sandbox,
+                   "Leave the VM's process unconfined, to debug it (not for untrusted guests)");
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <sstream>
+#include <string_view>
 
 #include "base/file.h"
 #include "runtime/paths.h"
@@ -19,6 +21,7 @@ namespace sm {
 namespace {
 
 constexpr std::uint64_t kWantedFreeBytes = 1ull << 30;
+constexpr std::string_view kSandboxPrefix = "sandbox: ";
 
 Finding bad(std::string subject, const Error& error) {
   return {false, std::move(subject), error.cause(), error.remedy()};
@@ -38,12 +41,22 @@ Finding part(const std::string& subject, const std::string& path) {
   return {true, subject, path + " (" + size_text(*size) + ")", ""};
 }
 
-// The worker knows engines; this library does not.
-Finding engine(const Assets& assets) {
+// The worker knows engines and its sandbox; this library does not. One line of it is about one of
+// them.
+std::vector<Finding> worker_findings(const Assets& assets) {
   auto result = run_command({assets.worker}, std::chrono::seconds(10));
-  if (!result) return bad("engine", result.error());
-  while (!result->output.empty() && result->output.back() == '\n') result->output.pop_back();
-  return {result->status == 0, "engine", result->output, ""};
+  if (!result) return {bad("engine", result.error())};
+  std::vector<Finding> out;
+  std::istringstream lines(result->output);
+  for (std::string line; std::getline(lines, line);) {
+    const bool sandbox = line.starts_with(kSandboxPrefix);
+    out.push_back({true, sandbox ? "sandbox" : "engine",
+                   sandbox ? line.substr(kSandboxPrefix.size()) : line, ""});
+  }
+  // The worker stops at what fails, so that is its last line.
+  if (out.empty()) out.push_back({true, "engine", "", ""});
+  out.back().ok = result->status == 0;
+  return out;
 }
 
 Finding cache() {
@@ -78,7 +91,7 @@ std::vector<Finding> examine_host() {
   if (!assets) {
     out.push_back(bad("parts", assets.error()));
   } else {
-    out.push_back(engine(*assets));
+    out = worker_findings(*assets);
     out.push_back(part("worker", assets->worker));
     out.push_back(part("kernel", assets->kernel));
     out.push_back(part("initramfs", assets->initramfs));

@@ -63,6 +63,7 @@ void ExecSession::consumed(agent::Stream stream, std::size_t n) {
   std::uint32_t& owed = ungranted_[static_cast<std::size_t>(stream)];
   owed += static_cast<std::uint32_t>(n);
   if (owed < kGrantLump || ended_) return;
+  output_window_[static_cast<std::size_t>(stream)] += owed;
   enqueue(agent::encode_window(stream, std::exchange(owed, 0)));
 }
 
@@ -121,6 +122,17 @@ void ExecSession::read_socket() {
   }
 }
 
+Status ExecSession::take_output(const agent::Frame& frame) {
+  if (frame.stream == 0) return fail(Code::kCorrupt, "agent protocol: data on stream 0");
+  std::uint64_t& window = output_window_[frame.stream];
+  if (frame.payload.size() > window) {
+    return fail(Code::kCorrupt, "agent protocol: more output than was granted");
+  }
+  window -= frame.payload.size();
+  callbacks_.on_output(static_cast<agent::Stream>(frame.stream), frame.payload);
+  return {};
+}
+
 Status ExecSession::grant_stdin(const agent::Frame& frame) {
   const std::uint32_t more = SM_TRY(agent::decode_u32(frame.payload));
   const bool was_empty = stdin_window_ == 0;
@@ -146,8 +158,7 @@ Result<bool> ExecSession::dispatch(const agent::Frame& frame) {
       return true;
     }
     case FrameType::kData: {
-      if (frame.stream == 0) return fail(Code::kCorrupt, "agent protocol: data on stream 0");
-      callbacks_.on_output(static_cast<agent::Stream>(frame.stream), frame.payload);
+      SM_TRY_STATUS(take_output(frame));
       return true;
     }
     case FrameType::kWindow: {

@@ -59,6 +59,7 @@ class ExecSession {
   void enqueue(std::vector<std::byte> frame);
   void update_interest();
   Result<bool> dispatch(const agent::Frame& frame);
+  Status take_output(const agent::Frame& frame);
   Status grant_stdin(const agent::Frame& frame);
   void end();
   void lose(Error error);
@@ -71,7 +72,9 @@ class ExecSession {
   std::vector<std::byte> out_;
   std::size_t out_start_ = 0;
   std::uint64_t stdin_window_ = agent::kInitialWindow;
-  std::uint32_t ungranted_[3] = {};
+  std::uint32_t ungranted_[3] = {};  // consumed here, not yet told to the agent
+  // What the agent may still send of each stream; more than that is memory it has no right to.
+  std::uint64_t output_window_[3] = {0, agent::kInitialWindow, agent::kInitialWindow};
   bool hello_seen_ = false;
   bool writable_wanted_ = false;
   bool ended_ = false;

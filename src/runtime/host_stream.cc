@@ -148,7 +148,9 @@ void InputStream::read_once() {
     n = ::read(fd_, buffer.data(), room);
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
     if (n <= 0) stop();
+    const std::shared_ptr<bool> alive = alive_;
     on_data_(std::span(buffer).first(n > 0 ? static_cast<std::size_t>(n) : 0));
+    if (!*alive) return;
   }
   if (!ended_ && room_() == 0 && watch_ != WatchId::kNone) {
     loop_.remove(watch_);

@@ -55,6 +55,7 @@ std::vector<std::string> worker_arguments(const RunOptions& options, const Asset
                                           const VmDir& dir) {
   std::vector<std::string> args = {"--engine=" + options.engine, "--log-sink=" + dir.console_log(),
                                    "--vsock-exec=" + dir.exec_socket()};
+  if (options.no_sandbox) args.emplace_back("--no-sandbox");
   for (const std::string& layer : image.layers) args.push_back("--virtio-blk=" + layer);
   const std::string snapshot = start.cache ? start.cache->path(start.fingerprint) : "";
   if (start.restore) {

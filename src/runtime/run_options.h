@@ -27,6 +27,7 @@ struct RunOptions {
   std::string hostname;                   // empty: the VM's id
   std::string name;
   std::string engine = "auto";
+  bool no_sandbox = false;
   std::uint64_t memory_bytes = 512ull << 20;
   std::uint32_t cpus = 1;
   bool snapshot = true;  // go on from a snapshot of a booted VM, made at the first run

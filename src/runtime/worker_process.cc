@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -23,6 +24,9 @@ constexpr int kControlFd = 3;
 constexpr int kConfigFd = 4;
 // dup2 onto itself would keep close-on-exec, so sources live above the targets.
 constexpr int kFirstSourceFd = 10;
+
+// Limit: so many pieces of 4 KiB are read from a worker that has ended.
+constexpr int kLastWords = 16;
 
 Code code_from_name(const std::string& name) {
   for (int i = 0; i <= static_cast<int>(Code::kInternal); ++i) {
@@ -64,6 +68,8 @@ class SpawnSettings {
                                                      {fds.control.get(), kControlFd},
                                                      {fds.config.get(), kConfigFd}}};
     for (const auto& [from, to] : map) ::posix_spawn_file_actions_adddup2(&actions_, from, to);
+    // What our own parent left open is none of the VM's business.
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, kConfigFd + 1);
     sigset_t none, all;
     ::sigemptyset(&none);
     ::sigfillset(&all);
@@ -170,7 +176,7 @@ void WorkerProcess::on_control() {
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) {
     // The worker is ending; its exit status tells the rest.
-    loop_.remove(control_watch_);
+    stop_listening();
     return;
   }
   parser_.feed(std::span(buffer).first(static_cast<std::size_t>(n)));
@@ -194,17 +200,19 @@ void WorkerProcess::handle(const control::Message& message) {
   }
 }
 
+void WorkerProcess::stop_listening() {
+  loop_.remove(std::exchange(control_watch_, WatchId::kNone));
+}
+
 void WorkerProcess::fail_with(Error error) {
-  loop_.remove(control_watch_);
+  stop_listening();
   kill();
   callbacks_.on_failure(std::move(error));
 }
 
 void WorkerProcess::on_pidfd() {
   // What the worker said before it ended comes first.
-  if (control_watch_ != WatchId::kNone) {
-    for (int i = 0; i < 16; ++i) on_control();
-  }
+  for (int i = 0; i < kLastWords && control_watch_ != WatchId::kNone; ++i) on_control();
   int status = 0;
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return;
   reaped_ = true;

@@ -57,6 +57,7 @@ class WorkerProcess {
   WorkerProcess(EventLoop& loop, pid_t pid, UniqueFd pidfd, UniqueFd control, Callbacks callbacks);
   Status watch();
   void on_control();
+  void stop_listening();
   void handle(const control::Message& message);
   void fail_with(Error error);
   void on_pidfd();

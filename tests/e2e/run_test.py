@@ -312,6 +312,35 @@ class Resume(Case):
         self.assertIsNone(steps)
         self.assertIn("generation 1", error)
         self.assertEqual(self.shell("echo still here"), ("still here\n", 0))
+class Sandbox(Case):
+    def statuses(self, *options):
+        """/proc/.../status of each thread of a worker whose guest runs, and the worker's limits."""
+        p = subprocess.Popen([*RUN, *options, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE)
+        try:
+            self.assertEqual(p.stdout.readline(), b"up\n")
+            with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
+                worker = f.read().split()[0]
+            threads = []
+            for path in glob.glob(f"/proc/{worker}/task/*/status"):
+                with open(path) as f:
+                    threads.append(dict(line.strip().split(":\t", 1) for line in f if ":\t" in line))
+            with open(f"/proc/{worker}/limits") as f:
+                return threads, f.read()
+        finally:
+            p.terminate()
+            p.communicate(timeout=LIMIT)
+
+    def test_every_thread_of_a_worker_is_sealed(self):
+        threads, limits = self.statuses()
+        self.assertGreaterEqual(len(threads), 4)
+        for thread in threads:
+            self.assertEqual((thread["Seccomp"], thread["NoNewPrivs"]), ("2", "1"), thread["Name"])
+            self.assertEqual(int(thread["CapEff"], 16), 0, thread["Name"])
+        self.assertRegex(limits, r"Max core file size +0 +0 ")
+
+    def test_no_sandbox_is_for_debuggers(self):
+        threads, _ = self.statuses("--no-sandbox")
+        self.assertEqual({thread["Seccomp"] for thread in threads}, {"0"})
 
 
 class Leftovers(Case):

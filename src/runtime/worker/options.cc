@@ -202,7 +202,8 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
     const std::string& word = words[i];
     if (word == "--help") out.help = true;
     if (word == "--version") out.version = true;
-    if (word == "--help" || word == "--version") continue;
+    if (word == "--no-sandbox") out.no_sandbox = true;
+    if (word == "--help" || word == "--version" || word == "--no-sandbox") continue;
     const auto equals = word.find('=');
     const Flag* flag = find_flag(std::string_view(word).substr(0, equals));
     if (flag == nullptr) return usage("unknown arg: " + word);
@@ -271,6 +272,7 @@ std::string worker_help() {
     text += line + std::string(flag.help) + "\n";
   }
   text +=
+      "  --no-sandbox                    keep all system calls and files, for debuggers\n"
       "  --version                       print the version\n"
       "  --help                          print this help\n\n"
       "Exit status: 0 normal end, 1 control socket or engine test failed, 2 wrong usage or the VM "

@@ -34,6 +34,7 @@ struct WorkerOptions {
   std::string engine = "auto";
   std::optional<int> control_fd;
   std::string guest_config;
+  bool no_sandbox = false;  // for debuggers
 
   std::optional<CpuModel> cpu_model;
   std::string restore_from;

@@ -54,6 +54,12 @@ TEST(WorkerOptions, profile_gives_way_to_vcpus_in_any_order) {
   EXPECT_NE(refusal({"--profile", "fast"}), "accepted");
 }
 
+TEST(WorkerOptions, the_sandbox_is_there_unless_told_otherwise) {
+  EXPECT_FALSE(parse({}).value().no_sandbox);
+  EXPECT_TRUE(parse({"--no-sandbox"}).value().no_sandbox);
+  EXPECT_EQ(refusal({"--no-sandbox=1"}), "unknown arg: --no-sandbox=1");
+}
+
 TEST(WorkerOptions, unknown_words_are_named) {
   EXPECT_EQ(refusal({"--kernels", "x"}), "unknown arg: --kernels");
   EXPECT_EQ(refusal({"stray"}), "unknown arg: stray");

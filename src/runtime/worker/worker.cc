@@ -18,6 +18,7 @@
 #include "runtime/worker/snapshots.h"
 #include "vmm/cpu/select.h"
 #include "vmm/loader/cpio.h"
+#include "vmm/sandbox/sandbox.h"
 #include "vmm/vm.h"
 
 namespace sm {
@@ -131,6 +132,7 @@ class Worker {
   const WorkerOptions& options_;
   Log& log_;
   EventLoop& loop_;
+  bool sandboxed() const { return !options_.no_sandbox; }
   UniqueFd signals_;
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<Vm> vm_;
@@ -216,9 +218,14 @@ void Worker::describe(const EngineChoice& engine, const VmConfig& config,
   for (const auto& [key, value] : options_.annotations) facts_.annotations[key] = value;
 }
 
+// Every input is open before the sandbox's first step, every thread and descriptor of the VM exists
+// before its second, and no instruction of the guest has run before it.
 Status Worker::start_vm() {
   auto snapshot = SM_TRY(restore_source());
   OpenedSnapshot* source = snapshot ? &*snapshot : nullptr;
+  VmConfig config = SM_TRY(vm_config(options_, source));
+  auto files = sandbox::Landlock::kAbsent;
+  if (sandboxed()) files = SM_TRY(sandbox::hide_files(options_.vsock_exec));
   EngineChoice choice = SM_TRY(choose_engine(source));
   log_.info("engine {}: {}", choice.name, choice.reason);
   VmCallbacks callbacks{
@@ -228,9 +235,13 @@ Status Worker::start_vm() {
           },
       .on_end = [this](VmEnd end,
                        const std::string& why) { loop_.post([=, this] { on_end(end, why); }); }};
-  VmConfig config = SM_TRY(vm_config(options_, source));
   describe(choice, config, source);
   vm_ = SM_TRY(Vm::create(std::move(choice.vm), std::move(config), std::move(callbacks), log_));
+  if (sandboxed()) {
+    SM_TRY_STATUS(sandbox::seal({.engine = sandbox::calls_of(choice.name), .files = files}));
+  } else {
+    log_.warning("no sandbox: this process keeps all that it may do");
+  }
   SM_TRY_STATUS(vm_->start());
   report(control::EventName::kStarted, 0, monotonic_ns());
   if (options_.snapshot_after_ms) {
@@ -348,6 +359,12 @@ int prove_engine() {
     return 1;
   }
   fmt::print("engine {}: {}\n", choice->name, choice->reason);
+  auto sandbox = sandbox::supported();
+  if (!sandbox) {
+    fmt::print(stderr, "sandbox: {}\n", sandbox.error().text());
+    return 1;
+  }
+  fmt::print("sandbox: {}\n", *sandbox);
   return 0;
 }
 
