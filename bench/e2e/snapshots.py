@@ -48,14 +48,14 @@ class Bench:
 
     def bake(self, name, memory):
         path = f"{self.folder}/{name}"
-        vm = self.worker("--snapshot-on-pre-exec", "--snapshot-out", path, memory=memory)
+        vm = self.worker("--no-sandbox", "--snapshot-on-pre-exec", "--snapshot-out", path, memory=memory)
         answer = vm.answer()
         took = now() - vm.start
         vm.end()
         return path, answer, took
 
-    def restored(self, path, **more):
-        vm = self.worker(snapshot=path, **more)
+    def restored(self, path, words=(), **more):
+        vm = self.worker(*words, snapshot=path, **more)
         vm.until("started")
         resume(more.get("socket", self.socket), 1)
         return vm
@@ -123,7 +123,7 @@ class Bench:
         for mib in (16, 256):
             pauses, sizes, wholes = [], [], []
             for n in range(max(3, self.runs // 10)):
-                vm = self.restored(base)
+                vm = self.restored(base, words=["--no-sandbox"])
                 hold = Exec(self.socket, ["sh", "-c", f"head -c {mib << 20} /dev/urandom >/data; sleep 100"])
                 check = f"[ $(wc -c </data) = {mib << 20} ]"
                 while Exec(self.socket, ["sh", "-c", check.replace("wc", "busybox wc")]).wait() != 0:

@@ -38,8 +38,8 @@ json to_json(const Stop&) { return {{"type", "stop"}}; }
 json to_json(const SnapshotRequest& m) {
   return {{"type", "snapshot"},
           {"id", m.id},
-          {"path", m.path},
           {"changed_only", m.changed_only},
+          {"path", m.path},
           {"replace", m.replace}};
 }
 json to_json(const PauseRequest& m) {
@@ -110,7 +110,7 @@ Result<Message> decode_event(const json& body) {
 Result<Message> decode_numbered(const json& body, const std::string& type) {
   const std::uint64_t id = SM_TRY(number_of(body, "id"));
   if (type == "snapshot") {
-    return SnapshotRequest{id, SM_TRY(text_of(body, "path")), SM_TRY(flag_of(body, "changed_only")),
+    return SnapshotRequest{id, SM_TRY(flag_of(body, "changed_only")), SM_TRY(text_of(body, "path")),
                            SM_TRY(flag_of(body, "replace"))};
   }
   if (type == "pause" || type == "resume") return PauseRequest{id, type == "pause"};

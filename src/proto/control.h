@@ -55,10 +55,14 @@ struct Stop {};
 // stands still while it is saved and goes on afterwards.
 struct SnapshotRequest {
   std::uint64_t id = 0;
-  std::string path;           // absolute; of the new snapshot
   bool changed_only = false;  // a diff against the snapshot that this VM was restored from
-  bool replace = false;       // an existing snapshot
+  // Empty: the message carries two descriptors (kSnapshotDescriptors) to be written, an empty file
+  // of the memory's size and one for the CaptureRecord. Else the worker writes the snapshot of that
+  // absolute path by itself, which its sandbox does not allow.
+  std::string path;
+  bool replace = false;  // an existing snapshot at `path`
 };
+inline constexpr std::size_t kSnapshotDescriptors = 2;
 
 // Parent -> worker: takes the guest off the CPU, or lets it go on. Answered likewise.
 struct PauseRequest {

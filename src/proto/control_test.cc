@@ -30,7 +30,7 @@ TEST(ControlProtocol, messages_survive_the_round_trip) {
   EXPECT_EQ(std::get<Failure>(round_trip(Failure{"io", "a \"b\"\n", ""})).cause, "a \"b\"\n");
   EXPECT_TRUE(std::holds_alternative<Stop>(round_trip(Stop{})));
   const auto snapshot =
-      std::get<SnapshotRequest>(round_trip(SnapshotRequest{7, "/a b", true, false}));
+      std::get<SnapshotRequest>(round_trip(SnapshotRequest{7, true, "/a b", false}));
   EXPECT_EQ(snapshot.id, 7u);
   EXPECT_EQ(snapshot.path, "/a b");
   EXPECT_TRUE(snapshot.changed_only);

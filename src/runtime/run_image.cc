@@ -66,15 +66,16 @@ std::vector<std::string> worker_arguments(const RunOptions& options, const Asset
   args.push_back("--initramfs=" + assets.initramfs);
   args.push_back("--memory=" + std::to_string(options.memory_bytes >> 20));
   args.push_back("--vcpus=" + std::to_string(options.cpus));
-  if (start.cache) {
-    args.push_back("--snapshot-on-pre-exec");
-    args.push_back("--snapshot-out=" + snapshot);
-    args.push_back("--kernel-digest=" + start.kernel_digest);
-    args.push_back("--initramfs-digest=" + start.initramfs_digest);
-    args.push_back("--annotate=image=" + options.image);
-    args.push_back("--annotate=fingerprint=" + start.fingerprint);
-  }
+  if (start.cache) args.push_back("--snapshot-on-pre-exec");
   return args;
+}
+
+SnapshotTarget bake_target(const RunOptions& options, const Start& start) {
+  return {.path = start.cache->path(start.fingerprint),
+          .memory_bytes = options.memory_bytes,
+          .kernel_digest = start.kernel_digest,
+          .initramfs_digest = start.initramfs_digest,
+          .annotations = {{"image", options.image}, {"fingerprint", start.fingerprint}}};
 }
 
 std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
@@ -133,6 +134,8 @@ Result<RunOutcome> run_image(const RunOptions& given, const std::vector<std::str
                       .arguments = worker_arguments(options, assets, image, start, dir),
                       .guest_config = guest_config(start.cache ? kBakedHostname : hostname),
                       .log_file = dir.worker_log()};
+    session.bake.reset();
+    if (start.cache && !start.restore) session.bake = bake_target(options, start);
     session.resume.reset();
     if (start.cache) session.resume = resume_request(hostname, start.restore);
     RunOutcome outcome = run_session(session, signals);

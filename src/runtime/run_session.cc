@@ -73,6 +73,7 @@ class Session {
   Status start_streams();
   void on_event(const control::Event& event);
   void on_worker_exit(int status);
+  void bake();
   void open_agent();
   void resume_guest();
   void open_exec();
@@ -92,6 +93,7 @@ class Session {
   const SessionSignals& signals_;
   std::optional<RawTerminal> terminal_;
   std::unique_ptr<WorkerProcess> worker_;
+  std::unique_ptr<SnapshotOrder> bake_;  // before the worker goes
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
   std::unique_ptr<InputStream> input_;
@@ -128,6 +130,14 @@ Status Session::start() {
       SM_TRY(WorkerProcess::spawn(loop_, config_.worker,
                                   {.on_event = [this](const control::Event& e) { on_event(e); },
                                    .on_failure = [this](Error e) { set_error(std::move(e)); },
+                                   .on_done =
+                                       [this](const control::Done& d) {
+                                         if (bake_ && d.id == bake_->id()) bake_->on_done(d);
+                                       },
+                                   .on_refused =
+                                       [this](const control::Refused& r) {
+                                         if (bake_ && r.id == bake_->id()) bake_->on_refused(r);
+                                       },
                                    .on_exit = [this](int s) { on_worker_exit(s); }}));
   start_timer_ = loop_.add_timer(now() + config_.start_deadline, [this] {
     set_error(Error(Code::kTimeout, "the VM did not start the command in time",
@@ -140,10 +150,22 @@ Status Session::start() {
 
 void Session::on_event(const control::Event& event) {
   if (event.name == control::EventName::kStarted) return open_agent();
+  if (event.name == control::EventName::kAgentReady && config_.bake) return bake();
   if (event.name == control::EventName::kFatal) {
     set_error(Error(Code::kGuest,
                     "the guest could not start (code " + std::to_string(event.argument) + ")",
                     "its console said:\n" + last_lines(config_.console_log)));
+  }
+}
+
+// The guest stands still until the worker has an answer. A snapshot that fails is no reason for the
+// run to fail: the next one tries again.
+void Session::bake() {
+  auto order = SnapshotOrder::start(loop_, *worker_, *config_.bake, [](const auto&) {});
+  if (order) {
+    bake_ = std::move(*order);
+  } else {
+    worker_->request(control::PauseRequest{.id = worker_->next_request_id(), .pause = false});
   }
 }
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "proto/agent.h"
 #include "runtime/session_signals.h"
+#include "runtime/snapshot_order.h"
 #include "runtime/worker_process.h"
 
 namespace sm {
@@ -20,6 +21,8 @@ struct SessionConfig {
   agent::ExecRequest request;
   // The VM is restored from a snapshot: what its guest is told before the request.
   std::optional<agent::ResumeRequest> resume;
+  // The VM boots with --snapshot-on-pre-exec: what is to become of the snapshot.
+  std::optional<SnapshotTarget> bake;
   // Boot and start of the workload together; generous, since a guest may run on an emulated CPU.
   Duration start_deadline = std::chrono::seconds(180);
   // From the workload's end to the worker's; after that the worker is killed.

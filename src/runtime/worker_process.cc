@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "base/bytes.h"
@@ -97,6 +98,10 @@ class SpawnSettings {
 
 }  // namespace
 
+Error error_from(const control::Failure& failure) {
+  return Error(code_from_name(failure.code), failure.cause, failure.remedy);
+}
+
 Result<std::unique_ptr<WorkerProcess>> WorkerProcess::spawn(EventLoop& loop,
                                                             const WorkerCommand& command,
                                                             Callbacks callbacks) {
@@ -164,6 +169,28 @@ void WorkerProcess::send(const control::Message& message) {
   }
 }
 
+Status WorkerProcess::request(const control::Message& message, std::span<const int> descriptors) {
+  constexpr std::size_t kMost = 8;
+  if (descriptors.size() > kMost) return fail(Code::kInternal, "too many descriptors");
+  auto bytes = control::encode(message);
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMost * sizeof(int))> ancillary{};
+  iovec piece{bytes.data(), bytes.size()};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = ancillary.data();
+  header.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
+  cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+  std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
+  const ssize_t n = ::sendmsg(control_.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n == static_cast<ssize_t>(bytes.size())) return {};
+  kill();  // half a message: nothing sensible can follow
+  return fail_errno("send to the worker", n < 0 ? errno : EIO);
+}
+
 void WorkerProcess::request_stop() { send(control::Stop{}); }
 
 void WorkerProcess::kill() {
@@ -192,7 +219,7 @@ void WorkerProcess::handle(const control::Message& message) {
   if (const auto* event = std::get_if<control::Event>(&message)) {
     callbacks_.on_event(*event);
   } else if (const auto* failure = std::get_if<control::Failure>(&message)) {
-    callbacks_.on_failure(Error(code_from_name(failure->code), failure->cause, failure->remedy));
+    callbacks_.on_failure(error_from(*failure));
   } else if (const auto* done = std::get_if<control::Done>(&message)) {
     if (callbacks_.on_done) callbacks_.on_done(*done);
   } else if (const auto* refused = std::get_if<control::Refused>(&message)) {

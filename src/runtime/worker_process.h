@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct WorkerCommand {
   std::string guest_config;            // JSON, handed over in memory
   std::string log_file;                // the worker's standard error, created 0600
 };
+
+// What a worker said of a failure, as an error of this process.
+Error error_from(const control::Failure& failure);
 
 class WorkerProcess {
  public:
@@ -48,6 +52,10 @@ class WorkerProcess {
 
   // A request with an id of the caller's choice. The answer comes by on_done or on_refused.
   void request(const control::Message& message) { send(message); }
+  // The same with open files, of which the worker gets copies.
+  Status request(const control::Message& message, std::span<const int> descriptors);
+  // Never used before for this worker; not control::kTriggeredSnapshot.
+  std::uint64_t next_request_id() { return ++last_request_id_; }
   // Asks for an orderly end; kill() when that takes too long.
   void request_stop();
   void kill();
@@ -71,6 +79,7 @@ class WorkerProcess {
   control::MessageParser parser_;
   WatchId control_watch_ = WatchId::kNone;
   WatchId pidfd_watch_ = WatchId::kNone;
+  std::uint64_t last_request_id_ = control::kTriggeredSnapshot;
   bool reaped_ = false;
 };
 

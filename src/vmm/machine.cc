@@ -23,7 +23,8 @@ Machine::~Machine() { Machine::stop(); }
 
 Status Machine::build(VmConfig config) {
   hold_at_ = config.hold_at;
-  memory_writer_ = SM_TRY(MemoryWriter::create());
+  memory_writer_ = config.memory_writer ? std::move(config.memory_writer)
+                                        : std::optional(SM_TRY(MemoryWriter::create()));
   memory_ = SM_TRY(config.restore ? GuestMemory::create_from(config.memory_bytes,
                                                              std::move(config.restore->memory))
                                   : GuestMemory::create(config.memory_bytes));

@@ -24,6 +24,7 @@
 #include "vmm/memory/guest_memory.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/manifest.h"
+#include "vmm/snapshot/memory_writer.h"
 
 namespace sm {
 
@@ -58,6 +59,8 @@ struct VmConfig {
   std::optional<UniqueFd> console_sink;
   std::optional<UniqueFd> console_input;  // a pipe, socket or terminal, non-blocking
   std::optional<VmRestore> restore;
+  // For captures; opened by the Vm when it is not given, which a sandbox may not allow.
+  std::optional<MemoryWriter> memory_writer;
   // The vCPU that rings this event stays out of the guest, exactly behind that instruction, until
   // release().
   std::optional<doorbell::Event> hold_at;

@@ -95,8 +95,8 @@ MachineState state() {
   return m;
 }
 
-Manifest manifest() {
-  Manifest m;
+SnapshotManifest manifest() {
+  SnapshotManifest m;
   m.program = "0.1.0";
   m.engine = "kvm";
   m.cpu_model = "host";

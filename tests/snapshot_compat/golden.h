@@ -17,7 +17,7 @@ inline constexpr std::uint64_t kMemoryBytes = 128 << 10;
 
 MachineState state();
 // Without what a writer fills in, but with its memory_digest.
-Manifest manifest();
+SnapshotManifest manifest();
 // The pages that are not zero, by number.
 std::vector<std::pair<std::uint64_t, std::vector<std::byte>>> pages();
 

@@ -25,7 +25,7 @@ std::string golden_file(const std::string& name) {
 }
 
 void expect_golden(const Snapshot& snapshot) {
-  Manifest expected = golden::manifest();
+  SnapshotManifest expected = golden::manifest();
   expected.state_bytes = snapshot.manifest().state_bytes;
   expected.state_crc = snapshot.manifest().state_crc;
   EXPECT_EQ(snapshot.manifest(), expected);

@@ -28,7 +28,8 @@ class SnapshotCacheTest : public testing::Test {
     auto writer = SnapshotWriter::create(cache.path(name), 1u << 20, false).value();
     MachineState state;
     state.vcpus.resize(1);
-    Manifest manifest{.program = "test", .engine = "soft", .cpu_model = "x86-64-v2", .vcpus = 1};
+    SnapshotManifest manifest{
+        .program = "test", .engine = "soft", .cpu_model = "x86-64-v2", .vcpus = 1};
     const Status status = writer->commit_without_sync(manifest, state);
     ASSERT_TRUE(status) << status.error().text();
     const timespec times[2] = {{used, 0}, {used, 0}};

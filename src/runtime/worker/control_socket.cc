@@ -5,10 +5,19 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 
 #include "base/file.h"
 
 namespace sm {
+
+namespace {
+
+// Limit: more than one request's.
+constexpr std::size_t kMaxDescriptors = 8;
+
+}  // namespace
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::open(EventLoop& loop, int fd,
                                                            Callbacks callbacks) {
@@ -48,11 +57,7 @@ void ControlSocket::close_and_stop() {
 }
 
 void ControlSocket::on_readable() {
-  std::array<std::byte, 4096> buffer;
-  const ssize_t n = ::recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (n <= 0) return close_and_stop();
-  parser_.feed(std::span(buffer).first(static_cast<std::size_t>(n)));
+  if (!receive()) return close_and_stop();
   for (;;) {
     auto message = parser_.next();
     if (!message) return close_and_stop();
@@ -61,10 +66,36 @@ void ControlSocket::on_readable() {
   }
 }
 
+// False: the parent is gone, or sends what nobody asked for.
+bool ControlSocket::receive() {
+  std::array<std::byte, 4096> buffer;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxDescriptors * sizeof(int))> ancillary{};
+  iovec piece{buffer.data(), buffer.size()};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = ancillary.data();
+  message.msg_controllen = ancillary.size();
+  const ssize_t n = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+  if (n <= 0) return false;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+      descriptors_.emplace_back(fd);
+    }
+  }
+  parser_.feed(std::span(buffer).first(static_cast<std::size_t>(n)));
+  return (message.msg_flags & MSG_CTRUNC) == 0 && descriptors_.size() <= kMaxDescriptors;
+}
+
 // False: nothing more is expected of the parent.
 bool ControlSocket::handle(const control::Message& message) {
   if (const auto* snapshot = std::get_if<control::SnapshotRequest>(&message)) {
-    callbacks_.on_snapshot(*snapshot);
+    if (snapshot->path.empty() && descriptors_.size() < control::kSnapshotDescriptors) return false;
+    callbacks_.on_snapshot(*snapshot, std::exchange(descriptors_, {}));
   } else if (const auto* pause = std::get_if<control::PauseRequest>(&message)) {
     callbacks_.on_pause(*pause);
   } else {

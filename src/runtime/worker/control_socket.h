@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
@@ -16,7 +17,8 @@ class ControlSocket {
   struct Callbacks {
     // The parent asked for the end, is gone, or sent nonsense. The last call.
     std::function<void()> on_stop;
-    std::function<void(const control::SnapshotRequest&)> on_snapshot;
+    // With the descriptors that came with it, as many as the request needs.
+    std::function<void(const control::SnapshotRequest&, std::vector<UniqueFd>)> on_snapshot;
     std::function<void(const control::PauseRequest&)> on_pause;
   };
   // Takes over an inherited descriptor and says hello.
@@ -32,6 +34,7 @@ class ControlSocket {
  private:
   ControlSocket(EventLoop& loop, UniqueFd socket, Callbacks callbacks);
   void on_readable();
+  bool receive();
   bool handle(const control::Message& message);
   void close_and_stop();
 
@@ -39,6 +42,7 @@ class ControlSocket {
   UniqueFd socket_;
   Callbacks callbacks_;
   control::MessageParser parser_;
+  std::vector<UniqueFd> descriptors_;  // received and not used yet
   WatchId watch_ = WatchId::kNone;
 };
 

@@ -234,10 +234,19 @@ Status check_together(const Values& o) {
   if (!o.restore_from.empty() && o.snapshot_on_pre_exec) {
     return usage("--snapshot-on-pre-exec: a restored VM is past that point");
   }
-  const bool triggered = o.snapshot_on_pre_exec || o.snapshot_after_ms;
-  if (triggered && o.snapshot_out.empty()) return usage("--snapshot-out: missing");
-  if (!triggered && !o.snapshot_out.empty()) {
+  if (o.snapshot_out.empty()) {
+    if (o.snapshot_after_ms) return usage("--snapshot-out: missing");
+    if (o.snapshot_on_pre_exec && !o.control_fd) {
+      return usage(
+          "--snapshot-on-pre-exec: give --snapshot-out, or --control to a parent that asks");
+    }
+    return {};
+  }
+  if (!o.snapshot_on_pre_exec && !o.snapshot_after_ms) {
     return usage("--snapshot-out: no trigger; add --snapshot-on-pre-exec or --snapshot-after-ms");
+  }
+  if (!o.no_sandbox) {
+    return usage("--snapshot-out: the sandbox lets a worker write no files; add --no-sandbox");
   }
   return {};
 }

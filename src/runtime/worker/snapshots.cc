@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "base/file.h"
+#include "vmm/snapshot/capture_record.h"
 #include "vmm/snapshot/compatibility.h"
 #include "vmm/snapshot/snapshot_dir.h"
 
@@ -60,7 +62,7 @@ Result<OpenedSnapshot> open_snapshot(const std::string& path) {
   }
 }
 
-Status check_snapshot(const Manifest& manifest, const WorkerOptions& options,
+Status check_snapshot(const SnapshotManifest& manifest, const WorkerOptions& options,
                       const EngineCpu& cpu) {
   if (manifest.cpu_model != cpu.model || !signature_covers(cpu.signature, manifest.cpu_signature)) {
     const auto text = [](const std::string& model, const std::string& signature) {
@@ -81,7 +83,7 @@ Status check_snapshot(const Manifest& manifest, const WorkerOptions& options,
   return {};
 }
 
-Result<Capture> take_snapshot(Vm& vm, Manifest facts, const SnapshotOrder& order,
+Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlace& order,
                               const std::function<void()>& captured) {
   auto writer = SM_TRY(SnapshotWriter::create(order.path, facts.memory_bytes, order.replace));
   Capture capture =
@@ -97,6 +99,20 @@ Result<Capture> take_snapshot(Vm& vm, Manifest facts, const SnapshotOrder& order
                               std::chrono::system_clock::now().time_since_epoch())
                               .count();
   SM_TRY_STATUS(writer->commit(std::move(facts), capture.state));
+  return capture;
+}
+
+Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, bool changed_only, int memory_file,
+                             int record_file, const std::function<void()>& captured) {
+  Capture capture = SM_TRY(vm.capture({.memory_file = memory_file, .changed_only = changed_only}));
+  captured();
+  if (!changed_only) facts.base.reset();
+  facts.devices = vm.devices();
+  facts.memory_digest.assign(32, '0');  // the parent draws it
+  const auto record = encode_capture({.facts = std::move(facts),
+                                      .state = std::move(capture.state),
+                                      .changed = std::move(capture.changed)});
+  SM_TRY_STATUS(write_all(record_file, record));
   return capture;
 }
 

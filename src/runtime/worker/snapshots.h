@@ -14,16 +14,17 @@ namespace sm {
 // A snapshot that a VM can go on from, its bases included.
 struct OpenedSnapshot {
   std::string path;  // absolute
-  Manifest manifest;
+  SnapshotManifest manifest;
   VmRestore restore;
 };
 Result<OpenedSnapshot> open_snapshot(const std::string& path);
 
 // What was asked for on the command line agrees with the snapshot, and the engine shows the
 // processor that its guest knows. kUnsupported, saying what differs.
-Status check_snapshot(const Manifest& manifest, const WorkerOptions& options, const EngineCpu& cpu);
+Status check_snapshot(const SnapshotManifest& manifest, const WorkerOptions& options,
+                      const EngineCpu& cpu);
 
-struct SnapshotOrder {
+struct SnapshotPlace {
   std::string path;
   bool changed_only = false;
   bool replace = false;
@@ -31,7 +32,12 @@ struct SnapshotOrder {
 
 // `facts`: the manifest but for what only the VM knows. `captured` is called when the machine is
 // saved and only the files remain to be completed.
-Result<Capture> take_snapshot(Vm& vm, Manifest facts, const SnapshotOrder& order,
+Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlace& order,
                               const std::function<void()>& captured);
+
+// The same into open files: an empty one of the memory's size, and one for the CaptureRecord with
+// which the parent completes the snapshot.
+Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, bool changed_only, int memory_file,
+                             int record_file, const std::function<void()>& captured);
 
 }  // namespace sm

@@ -70,6 +70,7 @@ Result<VmConfig> vm_config(const WorkerOptions& options, OpenedSnapshot* snapsho
   } else {
     SM_TRY_STATUS(set_boot(options, config));
   }
+  config.memory_writer = SM_TRY(MemoryWriter::create());
   if (options.snapshot_on_pre_exec) config.hold_at = doorbell::Event::kAgentReady;
   for (std::size_t i = 0; i < options.virtio_blk.size(); ++i) {
     config.disks.push_back({.file = SM_TRY(open_input(options.virtio_blk[i], "--virtio-blk")),
@@ -123,7 +124,8 @@ class Worker {
   void describe(const EngineChoice& engine, const VmConfig& config, const OpenedSnapshot* snapshot);
   void on_guest_event(doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns);
   void trigger_snapshot();
-  void snapshot(std::uint64_t id, const SnapshotOrder& order);
+  void snapshot(const control::SnapshotRequest& request, std::span<const UniqueFd> files);
+  Status check_snapshot_request(const control::SnapshotRequest& request) const;
   void pause(const control::PauseRequest& request);
   void answer(std::uint64_t id, const Result<Capture>& result);
   void report(control::EventName name, std::uint32_t argument, std::uint64_t at_ns);
@@ -136,7 +138,7 @@ class Worker {
   UniqueFd signals_;
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<Vm> vm_;
-  Manifest facts_;  // of this VM's snapshots, as far as they are known before
+  SnapshotManifest facts_;  // of this VM's snapshots, as far as they are known before
   std::optional<Error> failure_;
   bool fatal_ = false;
 };
@@ -161,14 +163,12 @@ Status Worker::prepare() {
   if (!options_.control_fd) return {};
   // A parent that died before this line is seen as the end of the control socket.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  control_ = SM_TRY(
-      ControlSocket::open(loop_, *options_.control_fd,
-                          {.on_stop = [this] { loop_.stop(); },
-                           .on_snapshot =
-                               [this](const control::SnapshotRequest& r) {
-                                 snapshot(r.id, {r.path, r.changed_only, r.replace});
-                               },
-                           .on_pause = [this](const control::PauseRequest& r) { pause(r); }}));
+  control_ = SM_TRY(ControlSocket::open(
+      loop_, *options_.control_fd,
+      {.on_stop = [this] { loop_.stop(); },
+       .on_snapshot = [this](const control::SnapshotRequest& r,
+                             std::vector<UniqueFd> files) { snapshot(r, files); },
+       .on_pause = [this](const control::PauseRequest& r) { pause(r); }}));
   return {};
 }
 
@@ -253,29 +253,53 @@ Status Worker::start_vm() {
 
 // --- snapshots ---
 
+// With --snapshot-on-pre-exec the vCPU that rings stays out of the guest until the snapshot is
+// taken, by this process or, on request, for the parent.
 void Worker::on_guest_event(doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns) {
-  if (event == doorbell::Event::kAgentReady && options_.snapshot_on_pre_exec) trigger_snapshot();
+  const bool triggers = event == doorbell::Event::kAgentReady && options_.snapshot_on_pre_exec;
+  if (triggers && !options_.snapshot_out.empty()) trigger_snapshot();
   report(control_event(event), argument, at_ns);
 }
 
 void Worker::trigger_snapshot() {
   const auto take = [this] {
-    snapshot(control::kTriggeredSnapshot,
-             {.path = options_.snapshot_out, .replace = options_.snapshot_replace});
+    snapshot({.id = control::kTriggeredSnapshot,
+              .path = options_.snapshot_out,
+              .replace = options_.snapshot_replace},
+             {});
     vm_->release();
   };
   if (options_.quiesce_ms == 0) return take();
   loop_.add_timer(now() + std::chrono::milliseconds(options_.quiesce_ms), take);
 }
 
-void Worker::snapshot(std::uint64_t id, const SnapshotOrder& order) {
-  if (vm_ == nullptr) return answer(id, fail(Code::kInvalidArgument, "the VM has not started yet"));
-  if (order.changed_only && !facts_.base) {
-    return answer(id, fail(Code::kInvalidArgument,
-                           "this VM was not restored from a snapshot, so there is no base",
-                           "take a whole snapshot"));
+Status Worker::check_snapshot_request(const control::SnapshotRequest& request) const {
+  if (vm_ == nullptr) return fail(Code::kInvalidArgument, "the VM has not started yet");
+  if (!request.path.empty() && sandboxed()) {
+    return fail(Code::kUnsupported, "the sandbox lets a worker write no files by name",
+                "send open files, or start it with --no-sandbox");
   }
-  answer(id, take_snapshot(*vm_, facts_, order, [this] { vm_->release(); }));
+  if (request.changed_only && !facts_.base) {
+    return fail(Code::kInvalidArgument,
+                "this VM was not restored from a snapshot, so there is no base",
+                "take a whole snapshot");
+  }
+  return {};
+}
+
+void Worker::snapshot(const control::SnapshotRequest& request, std::span<const UniqueFd> files) {
+  if (auto status = check_snapshot_request(request); !status) {
+    answer(request.id, fail(std::move(status).error()));
+  } else if (request.path.empty()) {
+    answer(request.id, save_machine(*vm_, facts_, request.changed_only, files[0].get(),
+                                    files[1].get(), [this] { vm_->release(); }));
+  } else {
+    answer(request.id,
+           take_snapshot(*vm_, facts_, {request.path, request.changed_only, request.replace},
+                         [this] { vm_->release(); }));
+  }
+  // Also when it failed: the guest goes on.
+  if (vm_ != nullptr) vm_->release();
 }
 
 void Worker::pause(const control::PauseRequest& request) {
@@ -286,6 +310,7 @@ void Worker::pause(const control::PauseRequest& request) {
   if (request.pause) {
     status = vm_->pause();
   } else {
+    vm_->release();
     vm_->resume();
   }
   if (!status) return answer(request.id, fail(std::move(status).error()));

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -46,6 +47,10 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+// One heap for all threads: with several, the C library opens files (to count processors, to learn
+// about overcommitment) at moments of its own choice. Nothing on a hot path allocates.
+void limit_heaps() { ::mallopt(M_ARENA_MAX, 1); }
+
 // A user other than root has none; with none, root owns its files and no more.
 Status drop_capabilities() {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
@@ -67,6 +72,7 @@ Result<Landlock> hide_files(const std::string& socket_path) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return fail_errno("sandbox: no_new_privs", errno);
   }
+  limit_heaps();
   SM_TRY_STATUS(close_inherited());
   SM_TRY_STATUS(drop_capabilities());
   if (landlock_version() < 1) return Landlock::kAbsent;

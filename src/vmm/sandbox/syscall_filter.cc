@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -67,10 +68,23 @@ void add_threads(std::vector<Rule>& rules) {
   rules.push_back({SYS_clone, SCMP_ACT_ALLOW, {{0, SCMP_CMP_EQ, kThread, 0}}});
   // Its flags lie in memory, where no filter sees them. The C library then takes clone.
   rules.push_back({SYS_clone3, SCMP_ACT_ERRNO(ENOSYS)});
-  rules.push_back({SYS_prctl, SCMP_ACT_ALLOW, {is(0, PR_SET_NAME)}});
+  // What a thread does first may come after the seal.
+  for (const int what : {PR_SET_NAME, PR_SET_TIMERSLACK}) {
+    rules.push_back({SYS_prctl, SCMP_ACT_ALLOW, {is(0, static_cast<std::uint64_t>(what))}});
+  }
   // The first pthread_create handles the signal that the C library keeps for setuid().
   constexpr std::uint64_t kSetIdSignal = 33;
   rules.push_back({SYS_rt_sigaction, SCMP_ACT_ALLOW, {is(0, kSetIdSignal)}});
+}
+
+// The process that writes a snapshot's memory while the guest goes on: a fork, nothing executed.
+void add_fork(std::vector<Rule>& rules) {
+  constexpr std::uint64_t kFork = CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD;
+  rules.push_back({SYS_clone, SCMP_ACT_ALLOW, {{0, SCMP_CMP_EQ, kFork, 0}}});
+  rules.push_back({SYS_prctl, SCMP_ACT_ALLOW, {is(0, PR_SET_PDEATHSIG)}});
+  for (const int number : {SYS_wait4, SYS_pipe2, SYS_close_range, SYS_copy_file_range}) {
+    rules.push_back({number});
+  }
 }
 
 // Memory never becomes code.
@@ -114,6 +128,7 @@ std::vector<Rule> rules_for(const SealOptions& options) {
   add_all(rules, kInputOutput);
   add_all(rules, kProcess);
   add_threads(rules);
+  add_fork(rules);
   add_memory(rules);
   add_descriptors(rules);
   add_files(rules, options.files);

@@ -78,7 +78,7 @@ bool signature_covers(std::string_view here, std::string_view saved) {
   return here.empty() && saved.empty();
 }
 
-Status check_compatible(const Manifest& m, const HostFacts& host) {
+Status check_compatible(const SnapshotManifest& m, const HostFacts& host) {
   SM_TRY_STATUS(same("format", std::to_string(m.format), std::to_string(kSnapshotFormat),
                      "bake the image again, or use the version that wrote the snapshot"));
   SM_TRY_STATUS(same("CPU model", shown(m.cpu_model), shown(host.cpu_model),

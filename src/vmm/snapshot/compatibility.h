@@ -32,6 +32,6 @@ bool signature_covers(std::string_view here, std::string_view saved);
 
 // kUnsupported naming the first thing that differs, with both values and what to do about it.
 // The engine that took the snapshot does not matter; its CPU model does.
-Status check_compatible(const Manifest& manifest, const HostFacts& host);
+Status check_compatible(const SnapshotManifest& manifest, const HostFacts& host);
 
 }  // namespace sm

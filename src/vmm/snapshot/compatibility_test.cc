@@ -9,8 +9,8 @@
 namespace sm {
 namespace {
 
-Manifest saved() {
-  Manifest m = snapshot_testing::example_manifest({});
+SnapshotManifest saved() {
+  SnapshotManifest m = snapshot_testing::example_manifest({});
   m.cpu_signature = "vendor 1/2/3";
   m.memory_bytes = 1 << 20;
   m.vcpus = 2;
@@ -18,7 +18,7 @@ Manifest saved() {
   return m;
 }
 
-HostFacts matching(const Manifest& m) {
+HostFacts matching(const SnapshotManifest& m) {
   return {.cpu_model = m.cpu_model,
           .cpu_signature = m.cpu_signature,
           .kernel_digest = m.kernel_digest,
@@ -29,7 +29,7 @@ HostFacts matching(const Manifest& m) {
 }
 
 TEST(Compatibility, TakesWhatMatches) {
-  const Manifest m = saved();
+  const SnapshotManifest m = saved();
   EXPECT_TRUE(check_compatible(m, matching(m)).has_value());
   HostFacts host = matching(m);
   host.memory_bytes.reset();
@@ -39,7 +39,7 @@ TEST(Compatibility, TakesWhatMatches) {
 }
 
 TEST(Compatibility, AnEmptyDiskMayBeBound) {
-  const Manifest m = saved();
+  const SnapshotManifest m = saved();
   HostFacts host = matching(m);
   (*host.devices)[2].bytes = 1 << 20;
   EXPECT_TRUE(check_compatible(m, host).has_value());
@@ -65,7 +65,7 @@ TEST(Compatibility, SaysWhatDiffersAndWhatToDo) {
       {[](HostFacts& h) { (*h.devices)[1].read_only = true; }, "of 4096 bytes", "read-only"},
   };
   for (const Case& c : cases) {
-    const Manifest m = saved();
+    const SnapshotManifest m = saved();
     HostFacts host = matching(m);
     c.change(host);
     const auto status = check_compatible(m, host);
@@ -78,7 +78,7 @@ TEST(Compatibility, SaysWhatDiffersAndWhatToDo) {
 }
 
 TEST(Compatibility, DevicesThatLookAlikeInTextDiffer) {
-  Manifest m = saved();
+  SnapshotManifest m = saved();
   m.devices[1] = {"blk \"x\"", "", 4096, false};
   HostFacts host = matching(m);
   (*host.devices)[1] = {"blk", "x", 4096, false};
@@ -86,7 +86,7 @@ TEST(Compatibility, DevicesThatLookAlikeInTextDiffer) {
 }
 
 TEST(Compatibility, OtherFormat) {
-  Manifest m = saved();
+  SnapshotManifest m = saved();
   m.format = 7;
   const auto status = check_compatible(m, matching(m));
   ASSERT_FALSE(status.has_value());

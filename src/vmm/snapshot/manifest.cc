@@ -182,7 +182,7 @@ Status decode_format(const Json& json, Members& members, std::uint32_t& format) 
 
 }  // namespace
 
-std::string encode_manifest(const Manifest& m) {
+std::string encode_manifest(const SnapshotManifest& m) {
   Json devices = Json::array();
   for (const SnapshotDevice& d : m.devices) {
     devices.push_back(
@@ -207,10 +207,10 @@ std::string encode_manifest(const Manifest& m) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-Result<Manifest> decode_manifest(std::string_view text) {
+Result<SnapshotManifest> decode_manifest(std::string_view text) {
   const Json json =
-      SM_TRY(parse_json(text, kWhat, JsonLimits{.bytes = kMaxManifestBytes, .depth = 8}));
-  Manifest m;
+      SM_TRY(parse_json(text, kWhat, JsonLimits{.bytes = kMaxSnapshotManifestBytes, .depth = 8}));
+  SnapshotManifest m;
   Members members(json, "the manifest");
   m.format = 0;
   SM_TRY_STATUS(decode_format(json, members, m.format));

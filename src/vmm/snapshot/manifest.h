@@ -1,5 +1,5 @@
-// Manifest: manifest.json of a snapshot, what one may know of it without reading the rest. Written
-// by us and read from hostile disks. See docs/reference/snapshot-format.md.
+// SnapshotManifest: manifest.json of a snapshot, what one may know of it without reading the rest.
+// Written by us and read from hostile disks. See docs/reference/snapshot-format.md.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace sm {
 inline constexpr std::uint32_t kSnapshotFormat = 1;
 
 // Limits of what decode_manifest takes.
-inline constexpr std::size_t kMaxManifestBytes = 1u << 20;
+inline constexpr std::size_t kMaxSnapshotManifestBytes = 1u << 20;
 inline constexpr std::size_t kMaxManifestText = 4096;  // of each text that is not an annotation
 inline constexpr std::size_t kMaxAnnotations = 256;
 inline constexpr std::size_t kMaxAnnotationBytes = 64u << 10;
@@ -34,12 +34,13 @@ struct SnapshotDevice {
 
 // For a snapshot that holds only the pages that differ from another one's.
 struct SnapshotBase {
-  std::string path;           // of the base's directory, absolute
-  std::string memory_digest;  // base's Manifest::memory_digest: a base that was replaced is refused
+  std::string path;  // of the base's directory, absolute
+  std::string
+      memory_digest;  // base's SnapshotManifest::memory_digest: a base that was replaced is refused
   bool operator==(const SnapshotBase&) const = default;
 };
 
-struct Manifest {
+struct SnapshotManifest {
   std::uint32_t format = kSnapshotFormat;
   std::string program;        // version of the program that wrote it, for people
   std::string engine;         // "kvm", "soft": which one saved it
@@ -60,14 +61,14 @@ struct Manifest {
   std::optional<SnapshotBase> base;
   std::map<std::string, std::string>
       annotations;  // of the layers above: image digest, fingerprint, ...
-  bool operator==(const Manifest&) const = default;
+  bool operator==(const SnapshotManifest&) const = default;
 };
 
 // Texts that are not UTF-8 are altered, so they do not come back.
-std::string encode_manifest(const Manifest& manifest);
+std::string encode_manifest(const SnapshotManifest& manifest);
 // kCorrupt, kLimit, or kUnsupported: for another format version, naming both, and for a key that
 // this version does not know, since it may say something that a restore must not overlook. Only
 // annotations are free.
-Result<Manifest> decode_manifest(std::string_view text);
+Result<SnapshotManifest> decode_manifest(std::string_view text);
 
 }  // namespace sm

@@ -13,8 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-Manifest full_manifest() {
-  Manifest m = snapshot_testing::example_manifest(snapshot_testing::random_state(5));
+SnapshotManifest full_manifest() {
+  SnapshotManifest m = snapshot_testing::example_manifest(snapshot_testing::random_state(5));
   m.cpu_signature = "GenuineIntel 6/85/7";
   m.memory_bytes = 512ull << 20;
   m.vcpus = 2;
@@ -31,8 +31,8 @@ Code code_of(const Json& json) {
   return result ? Code::kInternal : result.error().code();
 }
 
-TEST(Manifest, ComesBack) {
-  Manifest m = full_manifest();
+TEST(SnapshotManifest, ComesBack) {
+  SnapshotManifest m = full_manifest();
   auto again = decode_manifest(encode_manifest(m));
   ASSERT_TRUE(again.has_value()) << again.error().text();
   EXPECT_EQ(*again, m);
@@ -45,7 +45,7 @@ TEST(Manifest, ComesBack) {
   EXPECT_EQ(*again, m);
 }
 
-TEST(Manifest, NamesOtherFormats) {
+TEST(SnapshotManifest, NamesOtherFormats) {
   Json json = Json::parse(encode_manifest(full_manifest()));
   json["format"] = 2;
   json["something_new"] = true;
@@ -57,7 +57,7 @@ TEST(Manifest, NamesOtherFormats) {
   EXPECT_FALSE(result.error().remedy().empty());
 }
 
-TEST(Manifest, RefusesUnknownKeysByName) {
+TEST(SnapshotManifest, RefusesUnknownKeysByName) {
   for (const char* place : {"/odd", "/devices/0/odd", "/base/odd"}) {
     Json json = Json::parse(encode_manifest(full_manifest()));
     json[Json::json_pointer(place)] = 1;
@@ -71,7 +71,7 @@ TEST(Manifest, RefusesUnknownKeysByName) {
   EXPECT_EQ(decode_manifest(json.dump())->annotations.at("odd"), "fine");
 }
 
-TEST(Manifest, NeedsEveryKeyWithItsType) {
+TEST(SnapshotManifest, NeedsEveryKeyWithItsType) {
   const Json good = Json::parse(encode_manifest(full_manifest()));
   for (const auto& [key, value] : good.items()) {
     Json json = good;
@@ -91,7 +91,7 @@ TEST(Manifest, NeedsEveryKeyWithItsType) {
   }
 }
 
-TEST(Manifest, RefusesImpossibleValues) {
+TEST(SnapshotManifest, RefusesImpossibleValues) {
   const Json good = Json::parse(encode_manifest(full_manifest()));
   const auto with = [&](const char* place, const Json& value) {
     Json json = good;
@@ -119,22 +119,22 @@ TEST(Manifest, RefusesImpossibleValues) {
   EXPECT_EQ(code_of(json), Code::kLimit);
 }
 
-TEST(Manifest, BoundsItsText) {
-  const std::string large(kMaxManifestBytes + 1, ' ');
+TEST(SnapshotManifest, BoundsItsText) {
+  const std::string large(kMaxSnapshotManifestBytes + 1, ' ');
   EXPECT_EQ(decode_manifest(large).error().code(), Code::kLimit);
   const std::string deep = std::string(100, '[') + std::string(100, ']');
   EXPECT_EQ(decode_manifest(deep).error().code(), Code::kLimit);
 }
 
-TEST(Manifest, EveryTruncationIsFound) {
+TEST(SnapshotManifest, EveryTruncationIsFound) {
   const std::string text = encode_manifest(full_manifest());
   for (std::size_t size = 0; size + 1 < text.size(); ++size) {  // the last byte is a line end
     ASSERT_FALSE(decode_manifest(std::string_view(text).substr(0, size)).has_value()) << size;
   }
 }
 
-TEST(Manifest, TextsThatAreNotUtf8DoNotComeBack) {
-  Manifest m = full_manifest();
+TEST(SnapshotManifest, TextsThatAreNotUtf8DoNotComeBack) {
+  SnapshotManifest m = full_manifest();
   m.annotations["bad"] = "\xFF";
   const auto again = decode_manifest(encode_manifest(m));
   ASSERT_TRUE(again.has_value());

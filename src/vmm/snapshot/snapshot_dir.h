@@ -48,7 +48,8 @@ class SnapshotWriter {
   // after the other, without the gap between them). Zero pages should not be written.
   int memory_fd() const { return memory_.get(); }
   // For a diff: which pages (4096 bytes, by number, ascending ranges that do not touch) this
-  // snapshot holds; the others are the base's. Goes with Manifest::base. Not called: all of them.
+  // snapshot holds; the others are the base's. Goes with SnapshotManifest::base. Not called: all of
+  // them.
   using PageRange = sm::PageRange;
   void set_pages(std::vector<PageRange> pages) { pages_ = std::move(pages); }
   // Completes it under its name, once. Fills in the manifest's format, state_bytes and state_crc,
@@ -56,16 +57,16 @@ class SnapshotWriter {
   // checksums, so the VM need not wait for this. kInvalidArgument for what could not be read back;
   // kIo when the disk is full. After an error nothing is left behind and what was there before
   // still is.
-  Status commit(Manifest manifest, const MachineState& state);
+  Status commit(SnapshotManifest manifest, const MachineState& state);
   // The same when the caller does not want to wait for the disk: everything is in place for
   // readers, but a power cut may lose it.
-  Status commit_without_sync(Manifest manifest, const MachineState& state);
+  Status commit_without_sync(SnapshotManifest manifest, const MachineState& state);
 
  private:
   SnapshotWriter() = default;
-  Status complete(Manifest manifest, const MachineState& state, bool sync);
-  Status fill(Manifest manifest, const MachineState& state, bool sync);
-  Status write_memory_sum(const Manifest& manifest, std::uint32_t manifest_crc, bool sync);
+  Status complete(SnapshotManifest manifest, const MachineState& state, bool sync);
+  Status fill(SnapshotManifest manifest, const MachineState& state, bool sync);
+  Status write_memory_sum(const SnapshotManifest& manifest, std::uint32_t manifest_crc, bool sync);
   Status publish(bool sync);
   void discard();
 
@@ -88,7 +89,7 @@ class Snapshot {
   // before, so that a restore does not cost a read of all memory.
   static Result<Snapshot> open(const std::string& path);
 
-  const Manifest& manifest() const { return manifest_; }
+  const SnapshotManifest& manifest() const { return manifest_; }
   const MachineState& state() const { return state_; }
   MachineState take_state() { return std::move(state_); }
   // Read-only; manifest().memory_bytes long. A diff's own file, not the base's.
@@ -107,14 +108,14 @@ class Snapshot {
   Snapshot() = default;
   static Result<Snapshot> read(int directory);
 
-  Manifest manifest_;
+  SnapshotManifest manifest_;
   MachineState state_;
   UniqueFd memory_;
   MemorySum sum_;
 };
 
 // Only the manifest, for lists. The other files may be damaged.
-Result<Manifest> read_snapshot_manifest(const std::string& path);
+Result<SnapshotManifest> read_snapshot_manifest(const std::string& path);
 
 // Removes a snapshot: renamed away first, so that nobody sees half of one. kNotFound;
 // kInvalidArgument for a directory that is none. Diffs against it can no longer be opened.

@@ -49,7 +49,7 @@ class SnapshotDir : public testing::Test {
   }
   Status write_diff(const std::string& path, const std::string& base, std::string digest) {
     const MachineState state = random_state(9);
-    Manifest manifest = example_manifest(state);
+    SnapshotManifest manifest = example_manifest(state);
     manifest.base = SnapshotBase{base, std::move(digest)};
     auto writer = SM_TRY(SnapshotWriter::create(path, kMemory, false));
     write_page(writer->memory_fd(), 41, 9);
@@ -192,27 +192,28 @@ TEST_F(SnapshotDir, NamesThatCannotBe) {
 TEST_F(SnapshotDir, WhatCannotBeReadBackIsNotWritten) {
   const MachineState state = random_state(1);
   const auto commit = [&](auto change, const MachineState& s) {
-    Manifest manifest = example_manifest(state);
+    SnapshotManifest manifest = example_manifest(state);
     change(manifest);
     auto writer = SnapshotWriter::create(path_, kMemory, false).value();
     const auto status = writer->commit(manifest, s);
     EXPECT_FALSE(writer->commit(manifest, s).has_value());  // only once
     return status ? Code::kInternal : status.error().code();
   };
-  EXPECT_EQ(commit([](Manifest& m) { ++m.vcpus; }, state), Code::kInvalidArgument);
-  EXPECT_EQ(commit([](Manifest& m) { m.devices.push_back({}); }, state), Code::kInvalidArgument);
-  EXPECT_EQ(commit([](Manifest& m) { m.program = "\xFF"; }, state), Code::kInvalidArgument);
-  EXPECT_EQ(commit([](Manifest& m) { m.memory_bytes = 2 * kMemory; }, state),
+  EXPECT_EQ(commit([](SnapshotManifest& m) { ++m.vcpus; }, state), Code::kInvalidArgument);
+  EXPECT_EQ(commit([](SnapshotManifest& m) { m.devices.push_back({}); }, state),
+            Code::kInvalidArgument);
+  EXPECT_EQ(commit([](SnapshotManifest& m) { m.program = "\xFF"; }, state), Code::kInvalidArgument);
+  EXPECT_EQ(commit([](SnapshotManifest& m) { m.memory_bytes = 2 * kMemory; }, state),
             Code::kInvalidArgument);
   EXPECT_EQ(commit(
-                [](Manifest& m) {
+                [](SnapshotManifest& m) {
                   m.base = SnapshotBase{"/x", std::string(32, 'a')};
                 },
                 state),
             Code::kInvalidArgument);
   MachineState bad = state;
   bad.uart.fifo.resize(100);
-  EXPECT_EQ(commit([](Manifest&) {}, bad), Code::kInvalidArgument);
+  EXPECT_EQ(commit([](SnapshotManifest&) {}, bad), Code::kInvalidArgument);
   EXPECT_TRUE(folder_.names().empty());
 }
 
@@ -306,7 +307,7 @@ TEST_F(SnapshotDir, OtherSizesAreFound) {
     fs::remove_all(path_);
     ASSERT_TRUE(write(path_, 1).has_value());
   }
-  fs::resize_file(path_ + "/manifest.json", kMaxManifestBytes + 1);
+  fs::resize_file(path_ + "/manifest.json", kMaxSnapshotManifestBytes + 1);
   expect_refused(Code::kLimit, "manifest.json");
 }
 
@@ -428,7 +429,7 @@ TEST_F(SnapshotDir, ADiffHoldsNothingBesidesItsPages) {
   const std::string base = folder_ / "base";
   ASSERT_TRUE(write(base, 1).has_value());
   const MachineState state = random_state(9);
-  Manifest manifest = example_manifest(state);
+  SnapshotManifest manifest = example_manifest(state);
   manifest.base = SnapshotBase{base, Snapshot::open(base)->manifest().memory_digest};
   auto writer = SnapshotWriter::create(path_, kMemory, false).value();
   write_page(writer->memory_fd(), 43, 9);

@@ -193,7 +193,7 @@ Result<TemporaryDirectory> make_temporary(const Place& place) {
 }
 
 Result<ManifestFile> read_manifest(int directory) {
-  const auto bytes = SM_TRY(read_whole(directory, kManifest, kMaxManifestBytes));
+  const auto bytes = SM_TRY(read_whole(directory, kManifest, kMaxSnapshotManifestBytes));
   ManifestFile file;
   file.manifest = SM_TRY(decode_manifest(as_text(bytes)));
   file.crc = crc32c(bytes);
@@ -201,7 +201,7 @@ Result<ManifestFile> read_manifest(int directory) {
 }
 
 Status check_base_manifest(const SnapshotBase& base, std::uint64_t memory_bytes,
-                           const Manifest& found) {
+                           const SnapshotManifest& found) {
   const auto wrong = [&](const std::string& why) {
     return fail(Code::kCorrupt, "base " + base.path + " " + why, "take the diff again");
   };

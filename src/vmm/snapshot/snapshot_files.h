@@ -67,7 +67,7 @@ struct TemporaryDirectory {
 Result<TemporaryDirectory> make_temporary(const Place& place);
 
 struct ManifestFile {
-  Manifest manifest;
+  SnapshotManifest manifest;
   std::uint32_t crc = 0;  // of the bytes
 };
 Result<ManifestFile> read_manifest(int directory);
@@ -75,6 +75,6 @@ Result<ManifestFile> read_manifest(int directory);
 // That the base of a diff is there, and is the one it was taken against.
 Status check_base(const SnapshotBase& base, std::uint64_t memory_bytes);
 Status check_base_manifest(const SnapshotBase& base, std::uint64_t memory_bytes,
-                           const Manifest& found);
+                           const SnapshotManifest& found);
 
 }  // namespace sm::snapshot_files

@@ -24,7 +24,7 @@ tl::unexpected<Error> part_error(Error error) {
   return corrupt(error.cause());
 }
 
-Result<MachineState> read_state(int directory, const Manifest& manifest) {
+Result<MachineState> read_state(int directory, const SnapshotManifest& manifest) {
   const auto bytes = files::read_whole(directory, files::kState, kMaxStateBytes);
   if (!bytes) return part_error(bytes.error());
   if (bytes->size() != manifest.state_bytes) {
@@ -138,7 +138,7 @@ Result<Snapshot> Snapshot::open_base() const {
 
 Status Snapshot::verify() const { return check_memory(memory_.get(), sum_); }
 
-Result<Manifest> read_snapshot_manifest(const std::string& path) {
+Result<SnapshotManifest> read_snapshot_manifest(const std::string& path) {
   const auto context = "snapshot " + path;
   const UniqueFd directory = SM_TRY_WITH(open_file(path, O_RDONLY | O_DIRECTORY), context);
   return SM_TRY_WITH(files::read_manifest(directory.get()), context).manifest;

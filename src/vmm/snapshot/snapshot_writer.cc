@@ -35,7 +35,7 @@ Status check_target(const files::Place& place, bool replace) {
 }
 
 // What cannot be read back must not be written.
-Status check_readable(const Manifest& manifest, const MachineState& state,
+Status check_readable(const SnapshotManifest& manifest, const MachineState& state,
                       std::string_view manifest_text, std::span<const std::byte> state_bytes) {
   const auto manifest_again = decode_manifest(manifest_text);
   if (!manifest_again) return fail(Code::kInvalidArgument, manifest_again.error().cause());
@@ -94,15 +94,15 @@ void SnapshotWriter::discard() {
   temporary_.clear();
 }
 
-Status SnapshotWriter::commit(Manifest manifest, const MachineState& state) {
+Status SnapshotWriter::commit(SnapshotManifest manifest, const MachineState& state) {
   return complete(std::move(manifest), state, true);
 }
 
-Status SnapshotWriter::commit_without_sync(Manifest manifest, const MachineState& state) {
+Status SnapshotWriter::commit_without_sync(SnapshotManifest manifest, const MachineState& state) {
   return complete(std::move(manifest), state, false);
 }
 
-Status SnapshotWriter::complete(Manifest manifest, const MachineState& state, bool sync) {
+Status SnapshotWriter::complete(SnapshotManifest manifest, const MachineState& state, bool sync) {
   if (temporary_.empty()) {
     return fail(Code::kInvalidArgument, path_ + " was completed or given up before");
   }
@@ -113,7 +113,7 @@ Status SnapshotWriter::complete(Manifest manifest, const MachineState& state, bo
   return fail(std::move(status).error().with("snapshot " + path_));
 }
 
-Status SnapshotWriter::fill(Manifest manifest, const MachineState& state, bool sync) {
+Status SnapshotWriter::fill(SnapshotManifest manifest, const MachineState& state, bool sync) {
   const auto state_bytes = encode_state(state);
   manifest.format = kSnapshotFormat;
   manifest.state_bytes = state_bytes.size();
@@ -135,8 +135,8 @@ Status SnapshotWriter::fill(Manifest manifest, const MachineState& state, bool s
   return write_memory_sum(manifest, crc32c(as_byte_span(text)), sync);
 }
 
-Status SnapshotWriter::write_memory_sum(const Manifest& manifest, std::uint32_t manifest_crc,
-                                        bool sync) {
+Status SnapshotWriter::write_memory_sum(const SnapshotManifest& manifest,
+                                        std::uint32_t manifest_crc, bool sync) {
   // Synced before it is read: then the times of the file do not change any more.
   if (sync) SM_TRY_STATUS(fsync_named(memory_.get(), files::kMemory));
   MemorySum sum{.memory_bytes = manifest.memory_bytes,

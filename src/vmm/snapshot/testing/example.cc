@@ -75,8 +75,8 @@ MachineState random_state(std::uint32_t seed) {
   return state;
 }
 
-Manifest example_manifest(const MachineState& state) {
-  Manifest m;
+SnapshotManifest example_manifest(const MachineState& state) {
+  SnapshotManifest m;
   m.program = "0.1.0";
   m.engine = "soft";
   m.cpu_model = "x86-64-v2";

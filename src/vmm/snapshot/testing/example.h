@@ -14,7 +14,7 @@ namespace sm::snapshot_testing {
 // The same for the same seed, on every host.
 MachineState random_state(std::uint32_t seed);
 // Fits random_state(seed). Without the fields that a writer fills in.
-Manifest example_manifest(const MachineState& state);
+SnapshotManifest example_manifest(const MachineState& state);
 // A page that is not zero anywhere.
 std::vector<std::byte> page_of(std::uint32_t seed);
 
