@@ -312,10 +312,12 @@ class Resume(Case):
         self.assertIsNone(steps)
         self.assertIn("generation 1", error)
         self.assertEqual(self.shell("echo still here"), ("still here\n", 0))
+
+
 class Sandbox(Case):
-    def statuses(self, *options):
+    def statuses(self, *options, env=None):
         """/proc/.../status of each thread of a worker whose guest runs, and the worker's limits."""
-        p = subprocess.Popen([*RUN, *options, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE)
+        p = subprocess.Popen([*RUN, *options, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE, env=env)
         try:
             self.assertEqual(p.stdout.readline(), b"up\n")
             with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
@@ -323,7 +325,7 @@ class Sandbox(Case):
             threads = []
             for path in glob.glob(f"/proc/{worker}/task/*/status"):
                 with open(path) as f:
-                    threads.append(dict(line.strip().split(":\t", 1) for line in f if ":\t" in line))
+                    threads.append(dict(line.rstrip("\n").split(":\t", 1) for line in f))
             with open(f"/proc/{worker}/limits") as f:
                 return threads, f.read()
         finally:
@@ -331,7 +333,18 @@ class Sandbox(Case):
             p.communicate(timeout=LIMIT)
 
     def test_every_thread_of_a_worker_is_sealed(self):
-        threads, limits = self.statuses()
+        self.assert_sealed(self.statuses("--no-snapshot"))
+
+    def test_a_worker_that_saves_its_vm_is_sealed_as_well(self):
+        with tempfile.TemporaryDirectory() as cache:
+            self.assert_sealed(self.statuses(env=dict(os.environ, XDG_CACHE_HOME=cache)))
+
+    def test_a_restored_worker_is_sealed_as_well(self):
+        self.assert_output(busybox("true"), "")
+        self.assert_sealed(self.statuses())
+
+    def assert_sealed(self, found):
+        threads, limits = found
         self.assertGreaterEqual(len(threads), 4)
         for thread in threads:
             self.assertEqual((thread["Seccomp"], thread["NoNewPrivs"]), ("2", "1"), thread["Name"])
@@ -339,7 +352,7 @@ class Sandbox(Case):
         self.assertRegex(limits, r"Max core file size +0 +0 ")
 
     def test_no_sandbox_is_for_debuggers(self):
-        threads, _ = self.statuses("--no-sandbox")
+        threads, _ = self.statuses("--no-snapshot", "--no-sandbox")
         self.assertEqual({thread["Seccomp"] for thread in threads}, {"0"})
 
 
