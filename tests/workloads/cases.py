@@ -49,7 +49,7 @@ CPYTHON_MODULES = """
     test_crypt test_uuid test_ipaddress test_email test_http_cookies test_httpservers test_urllib test_tracemalloc test_zoneinfo
     test_grammar test_ast test_tokenize test_inspect test_typing test_dataclasses test_enum test_unittest test_doctest test_argparse
 """.split()
-CPYTHON_FAST = {"test_float", "test_math", "test_struct", "test_long"}
+CPYTHON_FAST = {"test_float", "test_struct", "test_ctypes"}
 CPYTHON_MANY_CPUS = {"test_threading", "test_thread", "test_queue", "test_subprocess", "test_signal", "test_socket", "test_ssl", "test_asyncio",
                      "test_multiprocessing_fork", "test_multiprocessing_spawn", "test_multiprocessing_forkserver", "test_concurrent_futures"}
 

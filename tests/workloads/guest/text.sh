@@ -1,6 +1,6 @@
 # awk, sed, sort and friends.
 set -eu
-seq 1 20000 | awk '{ printf "%d %x %s\n", $1 * 7919 % 20011, $1 * 104729, substr("abcdefghijklmnopqrstuvwxyz", $1 % 20 + 1, 5) }' >data
+seq 1 6000 | awk '{ printf "%d %x %s\n", $1 * 7919 % 20011, $1 * 104729, substr("abcdefghijklmnopqrstuvwxyz", $1 % 20 + 1, 5) }' >data
 for awk in gawk mawk; do
   $awk '{ n[$3] += $1; s += $1 * 0.1; if (match($2, /[0-9a-f]+f[0-9]/)) m++ }
     END { for (k in n) print k, n[k] | "sort"; close("sort"); printf "%.10f %d %s\n", s, m, toupper(substr("xyz", 2)) }' data
@@ -18,7 +18,7 @@ grep -oP '\b(?=\w*9)\w{4,6}\b' data | sha256sum
 tr a-z n-za-m <data | rev | tac | cut -c3-9 | paste - - | join -j 9 - /dev/null | wc
 split -l 777 -d data part. && cat part.* | cmp - data
 md5sum part.* | sha1sum
-factor 18446744073709551557 340282366920938463463374607431768211457 600851475143
+factor 18446744073709551557 600851475143
 od -A d -t fD -t x4 -N 160 data
 cksum data
 base64 data | base64 -d | cmp - data
