@@ -83,6 +83,14 @@ def tool_cases():
         yield Case(name, "tools", command, cpus=2 if name == "openssl/signatures" else 1, fast=name not in ("gcc/compile", "openssl/signatures"))
 
 
+def processor_cases():
+    for cpus in (1, 2, 4):
+        yield Case(f"processor/atomics-{cpus}", "tools", "gcc -O1 atomics.c -o atomics -pthread && ./atomics", cpus=cpus, fast=cpus == 2)
+    for cpus in (1, 2):
+        yield Case(f"processor/corners-{cpus}", "tools", "gcc -O1 -fno-strict-aliasing corners.c -o corners -lm -pthread && ./corners",
+                   cpus=cpus, fast=cpus == 2)
+
+
 def jit_cases():
     for cpus in (1, 2, 4):
         yield Case(f"node/program-{cpus}", "node", "node script.js", cpus=cpus, memory="1g", fast=cpus == 2)
@@ -106,4 +114,4 @@ def sanity_cases():
         yield Case(f"sanity/clocks-{cpus}", "python", "python3 sanity.py", cpus=cpus, fast=cpus == 2)
 
 
-CASES = [*sanity_cases(), *tool_cases(), *jit_cases(), *service_cases(), *stress_cases(), *cpython_cases()]
+CASES = [*sanity_cases(), *processor_cases(), *tool_cases(), *jit_cases(), *service_cases(), *stress_cases(), *cpython_cases()]

@@ -65,7 +65,7 @@ static void* map(size_t pages, int protection) {
 static void integer_faults(void) {
   volatile int zero = 0, least = INT32_MIN, minus = -1;
   volatile int64_t least64 = INT64_MIN;
-  TRY("divide by zero", zero = 1 / zero);
+  TRY("divide by zero", zero = least / zero);
   TRY("quotient too large", zero = least / minus);
   TRY("quotient too large, 64 bits", least64 = least64 / minus);
   TRY("div of 128 bits", __asm__ volatile("div %0" ::"r"(2ul), "a"(0ul), "d"(2ul)));
@@ -234,7 +234,8 @@ static void code_that_changes(void) {
                                  0xb8, 1, 0, 0, 0, 0xc3};
   memcpy((void*)(code + 200), copy, sizeof copy);
   uint32_t value = 0x12345678, got = 0;
-  __asm__ volatile("call *%3" : "=a"(got), "+S"((uint64_t){(uint64_t)&value}), "+c"((uint64_t){4}) : "r"(code + 200) : "rdi", "memory");
+  uint64_t from = (uint64_t)&value, count = 4;
+  __asm__ volatile("call *%3" : "=a"(got), "+S"(from), "+c"(count) : "r"(code + 200) : "rdi", "memory");
   printf("rep movsb: %x\n", got);
 
   // Written through another mapping, as JITs do that have no page both writable and executable.
@@ -288,11 +289,12 @@ static void step(int number, siginfo_t* info, void* context) {
 
 static void single_steps(void) {
   sigaction(SIGTRAP, &(struct sigaction){.sa_sigaction = step, .sa_flags = SA_SIGINFO}, 0);
-  char a[64] = "text that is copied", b[64];
+  char a[64] = "text that is copied", b[64] = "";
+  void *from = a, *to = b;
   __asm__ volatile(
       "pushf; orl $0x100, (%%rsp); popf\n"
       "nop; xor %%eax, %%eax; mov $5, %%ecx; rep movsb; cpuid; push %%rax; pop %%rax\n"
-      "pushf; andl $~0x100, (%%rsp); popf\n" ::"S"(a), "D"(b) : "rax", "rbx", "rcx", "rdx", "memory", "cc");
+      "pushf; andl $~0x100, (%%rsp); popf\n" : "+S"(from), "+D"(to)::"rax", "rbx", "rcx", "rdx", "memory", "cc");
   printf("steps: %d %.5s\n", steps, b);
   catch_all();
 
@@ -306,7 +308,6 @@ static void single_steps(void) {
   }
   int status, count = 0;
   waitpid(child, &status, 0);
-  // A breakpoint in a debug register: here an execution breakpoint, on getppid's system call is too far; so a few thousand single steps.
   struct user_regs_struct registers;
   uint64_t moved = 0, last = 0;
   while (ptrace(PTRACE_SINGLESTEP, child, 0, 0) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
@@ -384,6 +385,72 @@ static void segments(void) {
   printf("verw %d\n", verified);
 }
 
+// 32-bit code in a 64-bit process. edi: results; a sum of everything at 8(%edi); rsp to come back with at (%edi).
+extern const uint8_t compat_begin[], compat_end[];
+__asm__(
+    ".pushsection .rodata\n"
+    ".code32\n"
+    "compat_begin:\n"
+    "  movl $0x2b, %eax; movw %ax, %ds; movw %ax, %es\n"
+    "  movl $0x2b, %eax; movw %ax, %ds; movw %ax, %es\n"
+    "  movl $0, 8(%edi)\n"
+    // Decimal adjustments of every AL with every CF and AF.
+    "  movl $0x3ff, %ecx\n"
+    "1: movl %ecx, %eax\n"
+    "  shrl $8, %eax; movb %al, %ah; shlb $3, %al; andb $1, %ah; orb %ah, %al; andb $0x11, %al; movb %al, %ah; sahf\n"
+    "  movb %cl, %al; movb $0x35, %ah\n"
+    "  pushfl; pushl %eax\n"
+    ".macro adjust insn\n"
+    "  movl (%esp), %eax; pushl 4(%esp); popfl\n"
+    "  \\insn\n"
+    "  pushfl; popl %edx; andl $0x11, %edx\n"  // only CF and AF are defined after all of them
+    "  roll $5, 8(%edi); addl %eax, 8(%edi); xorl %edx, 8(%edi)\n"
+    ".endm\n"
+    "  adjust daa; adjust das; adjust aaa; adjust aas; adjust \".byte 0xd6\"\n"
+    "  addl $8, %esp\n"
+    "  decl %ecx; jns 1b\n"
+    // AAM and AAD of some bases.
+    "  movl $0x7ff, %ecx\n"
+    "2: movl %ecx, %eax; aam; roll $3, 8(%edi); addl %eax, 8(%edi); movl %ecx, %eax; aad; addl %eax, 8(%edi)\n"
+    "  movl %ecx, %eax; aam $7; xorl %eax, 8(%edi); movl %ecx, %eax; aad $13; pushfl; popl %edx; andl $0xc4, %edx; addl %edx, 8(%edi); xorl %eax, 8(%edi)\n"
+    "  decl %ecx; jns 2b\n"
+    "  movl 8(%edi), %eax; movl %eax, 12(%edi)\n"
+    // Stack frames, all registers, segments, 16-bit forms.
+    "  movl $1, %eax; movl $2, %ebx; movl $3, %ecx; movl $4, %edx; movl $5, %esi; movl $6, %ebp\n"
+    "  pusha; popa; pushaw; popaw; xchgl %ebx, %edx\n"
+    "  enter $16, $0; movl %ebp, %eax; subl %esp, %eax; leave; addl %eax, 8(%edi)\n"
+    "  pushl %ds; popl %es; pushl %cs; popl %eax; pushw %ss; popw %ax; roll $7, 8(%edi); addl %eax, 8(%edi)\n"
+    "  movl $0x12348765, %ebx; movl $0x8a11fff0, %esi; .byte 0x67; leal 0x7f(%bx, %si), %eax; roll $7, 8(%edi); addl %eax, 8(%edi)\n"
+    "  movw $0x21, %ax; movw $3, %cx; arpl %cx, %ax; lahf; andb $0x40, %ah; roll $7, 8(%edi); addl %eax, 8(%edi)\n"
+    "  movl $0x10002, %ecx; xorl %eax, %eax; 3: incl %eax; .byte 0x67; loop 3b; addl %eax, 8(%edi); addl %ecx, 8(%edi)\n"
+    "  movl $0x7fffffff, %eax; incl %eax; pushfl; popl %edx; andl $0x8d5, %edx; decw %ax; addl %eax, 8(%edi); xorl %edx, 8(%edi)\n"
+    "  leal 32(%edi), %esi; movl $0xffffffff, (%esi); fildl (%esi); fsqrt; fabs; fstps (%esi); movl (%esi), %eax; addl %eax, 8(%edi)\n"
+    "  call 4f\n"
+    "4: popl %eax; addl $(compat_64 - 4b), %eax; pushl $0x33; pushl %eax; lret\n"
+    ".code64\n"
+    "compat_64: movq (%rdi), %rsp; ret\n"
+    "compat_end:\n"
+    ".popsection\n");
+
+static void compatibility_mode(void) {
+  uint8_t* low = mmap(0, 4 * kPage, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  memcpy(low, compat_begin, (size_t)(compat_end - compat_begin));
+  uint32_t* results = (uint32_t*)(low + kPage);
+  uint64_t to = (uint64_t)results, stack = (uint64_t)(low + 3 * kPage), code = (uint64_t)low;
+  __asm__ volatile(
+      "sub $256, %%rsp; push %%rbp\n"
+      "call 1f\n"
+      "jmp 2f\n"
+      "1: mov %%rsp, (%%rdi)\n"
+      "mov %%rsi, %%rsp\n"
+      "push $0x23; push %%rdx; lretq\n"
+      "2: pop %%rbp; add $256, %%rsp\n"
+      : "+D"(to), "+S"(stack), "+d"(code)
+      :
+      : "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+  printf("32 bits: %x %x\n", results[3], results[2]);
+}
+
 int main(void) {
   setvbuf(stdout, 0, _IONBF, 0);
   catch_all();
@@ -396,4 +463,6 @@ int main(void) {
   debug_registers();
   frames();
   segments();
+  for (int i = 0; i < 5; i++) signal((int[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}[i], SIG_DFL);
+  compatibility_mode();
 }

@@ -17,7 +17,7 @@ each() { # NAME OPS OPTION...: every method by itself
 case $group in
   cpu) each cpu "$workers" ;;
   float)
-    each fp "$workers"
+    part fp --fp-ops 50  # with one method it never ends
     each vecfp "$workers"
     each funccall "$workers"
     part vecmath --vecmath-ops 2
@@ -26,7 +26,7 @@ case $group in
     part fp-error --fp-error-ops 20
     ;;
   memory)
-    each vm 100 --vm-bytes 2m
+    part vm --vm-method all --vm-ops 3000 --vm-bytes 2m  # with some methods alone it never ends
     part memcpy --memcpy-ops 4
     part memthrash --memthrash-ops 4
     part stream --stream-ops 2 --stream-l3-size 256k
@@ -43,7 +43,7 @@ case $group in
     ;;
   integer)
     each matrix 20 --matrix-size 24
-    each matrix-3d 4 --matrix-3d-size 8
+    each matrix-3d 4 --matrix-3d-size 16
     each hash 2
     part crypt --crypt-ops 12
     each qsort 2 --qsort-size 2048
@@ -68,13 +68,11 @@ case $group in
     part vfork --vfork-ops 40
     part pthread --pthread-ops 20
     part clone --clone-ops 20
-    part exec --exec-ops 20
     part futex --futex-ops 200
     part mutex --mutex-ops 200
     part sem-sysv --sem-sysv-ops 500
     part context --context-ops 20
     part switch --switch-ops 500
-    part yield --yield-ops 1000
     part signal --signal-ops 500
     part sigsegv --sigsegv-ops 200
     part sigfpe --sigfpe-ops 200
@@ -100,7 +98,5 @@ case $group in
     part dekker --dekker-ops 200
     part vdso --vdso-ops 2000
     part ptrace --ptrace-ops 200
-    part mcontend --mcontend-ops 50
-    part rseq --rseq-ops 1000
     ;;
 esac
