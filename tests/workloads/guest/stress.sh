@@ -39,7 +39,6 @@ case $group in
     part stackmmap --stackmmap-ops 1
     part tlb-shootdown --tlb-shootdown-ops 5
     part fault --fault-ops 20
-    part misaligned --misaligned-ops 20
     ;;
   integer)
     each matrix 20 --matrix-size 24
