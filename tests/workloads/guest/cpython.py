@@ -1,4 +1,5 @@
-"""cpython.py MODULE...: runs modules of CPython's own test-suite and prints one line for each test: its end and its name."""
+"""cpython.py MODULE [LEFT-OUT...]: runs a module of CPython's own test-suite and prints one line for each test: its end and its name.
+Tests whose name has LEFT-OUT in it are not run."""
 
 import os
 import sys
@@ -42,6 +43,18 @@ class Ends(unittest.TestResult):
             self.explain(test, "fail", error)
 
 
+def tests_of(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from tests_of(test)
+        else:
+            yield test
+
+
+def without(suite, left_out):
+    return unittest.TestSuite(t for t in tests_of(suite) if not any(name in t.id() for name in left_out))
+
+
 def main():
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what tests print is not the report
@@ -50,8 +63,9 @@ def main():
     for name in ("LOOPBACK_TIMEOUT", "INTERNET_TIMEOUT", "SHORT_TIMEOUT", "LONG_TIMEOUT"):
         setattr(support, name, 1000.0)
     ends = Ends()
-    for module in sys.argv[1:]:
-        unittest.defaultTestLoader.loadTestsFromName(f"test.{module}").run(ends)
+    module, *left_out = sys.argv[1:]
+    suite = unittest.defaultTestLoader.loadTestsFromName(f"test.{module}")
+    (without(suite, left_out) if left_out else suite).run(ends)
     for name, end in sorted(ends.ends.items()):
         print(end, name, file=report)
 
