@@ -280,6 +280,8 @@ Interpreter::Stop Interpreter::step() {
     return deliver_fault_now();
   }
   trace_insn(cpu_, decoded->insn);
+  const Op op = decoded->insn.op;
+  loaded_flags_ = op == Op::kPopf || op == Op::kIret;
   const Stop stop = finish(decoded->function(cpu_, decoded->insn), decoded->insn);
   if (stop != Stop::kDevice) cpu_.io.clear();
   return stop;
@@ -316,10 +318,14 @@ Interpreter::Stop Interpreter::step_checked() {
 }
 
 // What follows a finished instruction that began with `flags`. After MOV SS it waits for the next.
+// TF of the beginning counts, even where POPF or IRET has cleared it; but a handler that is entered
+// clears it together with the trap.
 Interpreter::Stop Interpreter::trap(std::uint32_t flags, bool armed) {
   if ((flags & eflags::kRf) != 0) cpu_.other_flags &= ~eflags::kRf;
   std::uint32_t bits = armed ? cpu_.mmu->take_hits() | port_hits_ : 0;
-  if ((flags & eflags::kTf) != 0 && has_flag(cpu_, eflags::kTf)) bits |= kDebugSingleStep;
+  if ((flags & eflags::kTf) != 0 && (loaded_flags_ || has_flag(cpu_, eflags::kTf))) {
+    bits |= kDebugSingleStep;
+  }
   if (bits == 0 || cpu_.interrupt_shadow == kMovSsShadow) return Stop::kRequest;
   return deliver_debug(cpu_, bits) == Next::kAborted ? Stop::kShutdown : Stop::kRequest;
 }

@@ -78,6 +78,7 @@ class Interpreter {
   Machine& machine_;
   MpState mp_state_ = MpState::kRunnable;  // kHalted is Cpu::halted
   std::uint32_t port_hits_ = 0;            // I/O breakpoints of the instruction at hand
+  bool loaded_flags_ = false;              // the last instruction of step() was a POPF or an IRET
   EventState injected_;                    // of a loaded state; delivered first
 };
 

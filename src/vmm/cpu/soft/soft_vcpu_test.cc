@@ -72,6 +72,24 @@ TEST_F(SoftVcpuTest, single_step_traps_after_every_instruction) {
   EXPECT_EQ(state().dr6 & (1u << 14), 1u << 14);
 }
 
+TEST_F(SoftVcpuTest, single_step_traps_after_the_instruction_that_ends_it) {
+  const auto stepping = [](CpuState& state) { state.rflags |= eflags::kTf; };
+  // pushf; pop ax; and ah, ~1; push ax; popf; nop
+  EXPECT_TRUE(is_done(run({0x9C, 0x58, 0x80, 0xE4, 0xFE, 0x50, 0x9D, kNop}, stepping)));
+  EXPECT_EQ(count(), 5);
+  // the same flags; push 0; push kCode + 12; iret; nop
+  EXPECT_TRUE(is_done(run(
+      {0x9C, 0x58, 0x80, 0xE4, 0xFE, 0x50, 0x6A, 0x00, 0x68, 0x0C, 0x10, 0xCF, kNop}, stepping)));
+  EXPECT_EQ(count(), 5 + 7);
+}
+
+TEST_F(SoftVcpuTest, no_single_step_of_what_enters_a_handler) {
+  // int 0x21; nop: the handler is not stepped, nor the INT itself
+  EXPECT_TRUE(
+      is_done(run({0xCD, 0x21, kNop}, [](CpuState& state) { state.rflags |= eflags::kTf; })));
+  EXPECT_EQ(count(), 2);
+}
+
 TEST_F(SoftVcpuTest, no_trap_between_mov_ss_and_the_next_instruction) {
   // mov ss, ax; nop; nop
   EXPECT_TRUE(

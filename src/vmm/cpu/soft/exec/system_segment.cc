@@ -208,7 +208,8 @@ Next ask(Cpu& cpu, const Insn& insn, std::size_t source, Accepts&& accepts, Use&
 }
 
 Next lar(Cpu& cpu, const Insn& insn) {
-  constexpr std::uint64_t kRights = 0x00F0FF00;
+  // With bits 19:16 of the limit, which the manual leaves undefined and processors hand out.
+  constexpr std::uint64_t kRights = 0x00FFFF00;
   return ask(
       cpu, insn, 1, [&](const DescriptorEntry& entry) { return is_known(cpu, entry, kLarTypes); },
       [&](const DescriptorEntry& entry) {

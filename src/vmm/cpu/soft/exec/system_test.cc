@@ -580,7 +580,7 @@ TEST_F(System, QuestionsAboutDescriptors) {
   }
   cpu.gpr[kRax] = selector::kKernelData;
   zf({0x0F, 0x02, 0xD8});
-  EXPECT_EQ(cpu.gpr[kRbx], 0x00C09300u);
+  EXPECT_EQ(cpu.gpr[kRbx], 0x00CF9300u);
   zf({0x0F, 0x03, 0xD8});
   EXPECT_EQ(cpu.gpr[kRbx], 0xFFFFFFFFu);
 }
