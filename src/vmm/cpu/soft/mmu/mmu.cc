@@ -157,6 +157,7 @@ bool Mmu::translate(std::uint64_t linear, AccessKind kind, Privilege privilege, 
                           .explicit_with_ac = privilege == Privilege::kCurrent &&
                                               (cpu_.other_flags & eflags::kAc) != 0};
   std::uint32_t error_code = 0;
+  ++cpu_.counts.tlb_misses;
   if (walk_pages(machine_.memory(), mode_, cpu_.cr3, linear, kind, accessor, out, error_code)) {
     return true;
   }
