@@ -18,6 +18,7 @@ class ControlSocket {
     std::function<void()> on_stop;
     std::function<void(const control::SnapshotRequest&)> on_snapshot;
     std::function<void(const control::PauseRequest&)> on_pause;
+    std::function<control::Stats()> stats;
   };
   // Takes over an inherited descriptor and says hello.
   static Result<std::unique_ptr<ControlSocket>> open(EventLoop& loop, int fd, Callbacks callbacks);

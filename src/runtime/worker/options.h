@@ -34,6 +34,8 @@ struct WorkerOptions {
   std::string engine = "auto";
   std::optional<int> control_fd;
   std::string guest_config;
+  std::string stats;
+  std::string trace;
 
   std::optional<CpuModel> cpu_model;
   std::string restore_from;

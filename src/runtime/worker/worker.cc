@@ -16,6 +16,7 @@
 #include "runtime/worker/control_socket.h"
 #include "runtime/worker/guest_config.h"
 #include "runtime/worker/snapshots.h"
+#include "runtime/worker/trace_file.h"
 #include "vmm/cpu/select.h"
 #include "vmm/loader/cpio.h"
 #include "vmm/vm.h"
@@ -127,12 +128,15 @@ class Worker {
   void answer(std::uint64_t id, const Result<Capture>& result);
   void report(control::EventName name, std::uint32_t argument, std::uint64_t at_ns);
   void on_end(VmEnd end, const std::string& why);
+  control::Stats stats();
+  Status write_stats();
 
   const WorkerOptions& options_;
   Log& log_;
   EventLoop& loop_;
   UniqueFd signals_;
   std::unique_ptr<ControlSocket> control_;
+  std::unique_ptr<TraceFile> trace_;  // the VM writes to it
   std::unique_ptr<Vm> vm_;
   Manifest facts_;  // of this VM's snapshots, as far as they are known before
   std::optional<Error> failure_;
@@ -159,14 +163,15 @@ Status Worker::prepare() {
   if (!options_.control_fd) return {};
   // A parent that died before this line is seen as the end of the control socket.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  control_ = SM_TRY(
-      ControlSocket::open(loop_, *options_.control_fd,
-                          {.on_stop = [this] { loop_.stop(); },
-                           .on_snapshot =
-                               [this](const control::SnapshotRequest& r) {
-                                 snapshot(r.id, {r.path, r.changed_only, r.replace});
-                               },
-                           .on_pause = [this](const control::PauseRequest& r) { pause(r); }}));
+  control_ =
+      SM_TRY(ControlSocket::open(loop_, *options_.control_fd,
+                                 {.on_stop = [this] { loop_.stop(); },
+                                  .on_snapshot =
+                                      [this](const control::SnapshotRequest& r) {
+                                        snapshot(r.id, {r.path, r.changed_only, r.replace});
+                                      },
+                                  .on_pause = [this](const control::PauseRequest& r) { pause(r); },
+                                  .stats = [this] { return stats(); }}));
   return {};
 }
 
@@ -188,10 +193,12 @@ Result<std::optional<OpenedSnapshot>> Worker::restore_source() const {
 }
 
 Result<EngineChoice> Worker::choose_engine(const OpenedSnapshot* snapshot) const {
-  if (snapshot == nullptr) return select_engine(options_.engine, options_.cpu_model);
+  const SoftDebug debug{.trace = trace_.get()};
+  if (snapshot == nullptr) return select_engine(options_.engine, options_.cpu_model, debug);
   const CpuModel model =
       SM_TRY_WITH(parse_cpu_model(snapshot->manifest.cpu_model), options_.restore_from);
-  EngineChoice choice = SM_TRY(select_engine(options_.engine, options_.cpu_model.value_or(model)));
+  EngineChoice choice =
+      SM_TRY(select_engine(options_.engine, options_.cpu_model.value_or(model), debug));
   SM_TRY_STATUS(check_snapshot(snapshot->manifest, options_, choice.vm->cpu()));
   return choice;
 }
@@ -217,6 +224,7 @@ void Worker::describe(const EngineChoice& engine, const VmConfig& config,
 }
 
 Status Worker::start_vm() {
+  if (!options_.trace.empty()) trace_ = SM_TRY(TraceFile::create(options_.trace));
   auto snapshot = SM_TRY(restore_source());
   OpenedSnapshot* source = snapshot ? &*snapshot : nullptr;
   EngineChoice choice = SM_TRY(choose_engine(source));
@@ -302,6 +310,20 @@ void Worker::answer(std::uint64_t id, const Result<Capture>& result) {
   }
 }
 
+control::Stats Worker::stats() {
+  control::Stats stats;
+  if (!vm_) return stats;
+  for (const VcpuStats& vcpu : vm_->stats()) stats.vcpus.push_back(vcpu.by_name());
+  return stats;
+}
+
+Status Worker::write_stats() {
+  if (options_.stats.empty()) return {};
+  const UniqueFd file =
+      SM_TRY_WITH(open_file(options_.stats, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--stats");
+  return write_all(file.get(), as_byte_span(control::text_of(stats()) + "\n"));
+}
+
 int Worker::run() {
   if (auto status = prepare(); !status) {
     fmt::print(stderr, "supermachine-worker: {}\n", status.error().text());
@@ -313,6 +335,9 @@ int Worker::run() {
     loop_.run();
   }
   if (vm_) vm_->stop();
+  if (auto status = write_stats(); !status) {
+    fmt::print(stderr, "supermachine-worker: {}\n", status.error().text());
+  }
   if (failure_) {
     fmt::print(stderr, "VM run failed: {}\n", failure_->text());
     if (control_) {
