@@ -8,6 +8,7 @@
 #include "vmm/cpu/soft/event/deliver.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/reset.h"
+#include "vmm/cpu/soft/unordered_access.h"
 
 namespace sm::soft {
 
@@ -137,6 +138,7 @@ void Interpreter::serve_startup() {
 
 // False: shutdown.
 bool Interpreter::deliver_injected() {
+  const UnorderedAccess unordered;
   const EventState events = std::exchange(injected_, {});
   if (events.exception_injected || events.exception_pending) {
     const bool is_page_fault = events.exception_vector == vector::kPage;
@@ -180,6 +182,7 @@ bool Interpreter::deliver_events() {
     take(kAttentionNmi);
     ++cpu_.counts.interrupts;
     tracer_.interrupt(cpu_, "NMI", vector::kNmi);
+    const UnorderedAccess unordered;
     return deliver_nmi(cpu_) != Next::kAborted;
   }
   return (bits & kAttentionInterrupt) == 0 || deliver_pending_interrupt();
@@ -194,7 +197,10 @@ bool Interpreter::deliver_pending_interrupt() {
   cpu_.apic->acknowledge(*vector);
   ++cpu_.counts.interrupts;
   tracer_.interrupt(cpu_, "interrupt", *vector);
-  if (deliver_interrupt(cpu_, *vector) == Next::kAborted) return false;
+  {
+    const UnorderedAccess unordered;
+    if (deliver_interrupt(cpu_, *vector) == Next::kAborted) return false;
+  }
   // A handler with interrupts enabled may be interrupted by the next.
   if (has_flag(cpu_, eflags::kIf)) cpu_.attention.fetch_or(kAttentionInterrupt);
   return true;
@@ -275,6 +281,7 @@ Interpreter::Stop Interpreter::finish(Next next, const Insn& insn) {
 // 64-bit code by blocks, everything else by single instructions; and all of it where a trace or the
 // reference itself is wanted, and where a budget is nearly used up.
 Interpreter::Stop Interpreter::run_code() {
+  const UnorderedAccess unordered;
   while (cpu_.attention.load(std::memory_order_relaxed) == 0) {
     const std::int64_t left = steps_left();
     if (left <= 0) return Stop::kRequest;
@@ -333,6 +340,7 @@ Interpreter::Stop Interpreter::step() {
 // One instruction with its interrupt shadow, its breakpoints and its single-step trap.
 // Spec: SDM vol. 3, 6.8.3 and 17.3.1.
 Interpreter::Stop Interpreter::step_checked() {
+  const UnorderedAccess unordered;
   const bool armed = breakpoints_armed(cpu_);
   cpu_.mmu->watch(armed);
   if (armed && !cpu_.io.active()) {
