@@ -12,8 +12,8 @@ struct VcpuCounters {
   std::uint64_t instructions = 0;
   std::uint64_t blocks_made = 0;           // translated pieces of code
   std::uint64_t instructions_decoded = 0;  // for blocks
-  std::uint64_t semantic_calls = 0;        // instructions of blocks without a handler, or slow cases
-  std::uint64_t block_lookups = 0;         // that links and jump caches did not answer
+  std::uint64_t semantic_calls = 0;  // instructions of blocks without a handler, or slow cases
+  std::uint64_t block_lookups = 0;   // that links and jump caches did not answer
   std::uint64_t tlb_misses = 0;
   std::uint64_t exceptions = 0;
   std::uint64_t page_faults = 0;  // of the exceptions
@@ -24,7 +24,7 @@ struct VcpuCounters {
 
 struct VcpuCounterName {
   std::string_view name;
-  std::uint64_t VcpuCounters::* value;
+  std::uint64_t VcpuCounters::*value;
 };
 inline constexpr std::array<VcpuCounterName, 10> kVcpuCounterNames = {{
     {"instructions", &VcpuCounters::instructions},

@@ -1,5 +1,6 @@
-// PublishedCounters: a vCPU counts in plain variables of its own; now and then it lays a copy of them
-// down here for others to read, so that counting itself costs no more than it would without them.
+// PublishedCounters: a vCPU counts in plain variables of its own; now and then it lays a copy of
+// them down here for others to read, so that counting itself costs no more than it would without
+// them.
 #pragma once
 
 #include <array>

@@ -121,8 +121,8 @@ class Interpreter {
   const bool use_blocks_;
   Tracer tracer_;
   PublishedCounters published_;
-  std::uint64_t next_step_;          // at so many steps virtual time moves
-  std::uint64_t run_end_ = kNever;  // and the run ends
+  std::uint64_t next_step_;                // at so many steps virtual time moves
+  std::uint64_t run_end_ = kNever;         // and the run ends
   MpState mp_state_ = MpState::kRunnable;  // kHalted is Cpu::halted
   std::uint32_t port_hits_ = 0;            // I/O breakpoints of the instruction at hand
   EventState injected_;                    // of a loaded state; delivered first

@@ -138,8 +138,8 @@ Result<std::unique_ptr<EngineVcpu>> SoftVm::create_vcpu(std::uint32_t index, std
                                        .instructions_per_run = config_.debug.instructions_per_run,
                                        .virtual_time = virtual_time_.get(),
                                        .trace = config_.debug.trace};
-  vcpus_[index] = std::make_unique<soft::SoftVcpu>(*machine_, *platform_, index, std::move(leaves),
-                                                   options);
+  vcpus_[index] =
+      std::make_unique<soft::SoftVcpu>(*machine_, *platform_, index, std::move(leaves), options);
   return std::make_unique<Handle>(*vcpus_[index]);
 }
 

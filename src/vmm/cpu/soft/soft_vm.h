@@ -23,8 +23,9 @@ class SoftTraceSink {
 struct SoftDebug {
   // Every instruction by its semantic function, no blocks.
   bool reference = false;
-  // Time is counted in executed instructions, 1000 of them a microsecond, so that the same guest does
-  // the same every time. One vCPU only; a HLT that nothing inside of the machine ends is ExitHalt.
+  // Time is counted in executed instructions, 1000 of them a microsecond, so that the same guest
+  // does the same every time. One vCPU only; a HLT that nothing inside of the machine ends is
+  // ExitHalt.
   bool virtual_time = false;
   // run() returns ExitKicked after exactly so many instructions; 0: never.
   std::uint64_t instructions_per_run = 0;

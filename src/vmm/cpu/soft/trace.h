@@ -1,7 +1,6 @@
-// Tracer: tells a sink what one vCPU does: every instruction, exception, interrupt and device access
-// in a line of text. A vCPU that is traced executes single instructions, so that blocks know nothing
-// of it; without a sink the functions do nothing.
-// Thread: the vCPU's own.
+// Tracer: tells a sink what one vCPU does: every instruction, exception, interrupt and device
+// access in a line of text. A vCPU that is traced executes single instructions, so that blocks know
+// nothing of it; without a sink the functions do nothing. Thread: the vCPU's own.
 #pragma once
 
 #include <cstdint>

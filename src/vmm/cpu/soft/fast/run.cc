@@ -60,7 +60,8 @@ bool execute_alone(Cpu& cpu) {
   if (decoded == nullptr) return false;
   const std::uint8_t length = decoded->insn.length;
   Next next = decoded->function(cpu, decoded->insn);
-  for (std::uint32_t pieces = 1; next == Next::kRepeat && pieces < kPiecesPerInstruction; ++pieces) {
+  for (std::uint32_t pieces = 1; next == Next::kRepeat && pieces < kPiecesPerInstruction;
+       ++pieces) {
     if (cpu.attention.load(std::memory_order_relaxed) != 0) return true;
     next = decoded->function(cpu, decoded->insn);
   }
