@@ -96,6 +96,22 @@ TEST_P(LockstepTest, WhereItStopsDoesNotMatter) {
   EXPECT_TRUE(first.memory == second.memory);
 }
 
+TEST_P(LockstepTest, ARunEndsAfterExactlyItsInstructions) {
+  for (const bool reference : {false, true}) {
+    auto vm =
+        create_soft_vm({.debug = {.reference = reference, .instructions_per_run = 12345}}).value();
+    const EngineUnderTest engine{
+        .name = "soft",
+        .create = [&](CpuModel) { return Result<std::unique_ptr<EngineVm>>(std::move(vm)); },
+        .limits = {}};
+    Machine machine = make_on(engine, guest_count());
+    for (std::uint64_t runs = 1; runs <= 3; ++runs) {
+      EXPECT_TRUE(std::holds_alternative<ExitKicked>(machine.cpu().run()));
+      EXPECT_EQ(machine.cpu().counters()->instructions, runs * 12345);
+    }
+  }
+}
+
 TEST_P(LockstepTest, ATraceTellsInstructionsExceptionsAndInterrupts) {
   struct Sink final : SoftTraceSink {
     std::vector<std::string> lines;

@@ -295,7 +295,7 @@ GUEST locked_add
 END locked_add
 
 // What kernels do, in small: a periodic timer (vector 0x40), memory that is mapped when it is touched,
-// time-stamps, copies, a checksum over everything, HLT. Ends after 60 ticks, with the sum in r8.
+// time-stamps, copies, a checksum over everything, HLT. Ends after 200 ticks, with the sum in r8.
 GUEST tiny_kernel
     lea 5f(%rip), %rax
     mov $0x2400, %edi
@@ -341,7 +341,7 @@ GUEST tiny_kernel
     test $3, %r8b
     jnz 3f
     hlt
-3:  cmp $60, %r13d
+3:  cmp $200, %r13d
     jb 1b
     cli
     DONE

@@ -258,7 +258,6 @@ TEST_F(System, PaePointersAreCheckedWhenTheyAreLoaded) {
   EXPECT_EQ(cpu.cr0, paged & ~cr0::kPg);
   cpu.pae_pointers_valid = true;
   EXPECT_EQ(write_cr(0, paged), Next::kJump);
-  EXPECT_EQ(write_cr(3, 0x12345040), Next::kJump);
 }
 
 TEST_F(System, Cr4KnowsWhatThisCpuHas) {
