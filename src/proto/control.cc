@@ -55,6 +55,8 @@ json to_json(const Refused& m) {
           {"cause", m.why.cause},
           {"remedy", m.why.remedy}};
 }
+json to_json(const GetStats&) { return {{"type", "get-stats"}}; }
+json to_json(const Stats& m) { return {{"type", "stats"}, {"vcpus", m.vcpus}}; }
 
 tl::unexpected<Error> malformed() {
   return fail(Code::kCorrupt, "control socket: malformed message");
@@ -94,6 +96,21 @@ Result<Message> decode_hello(const json& body) {
   return Hello{kVersion, SM_TRY(text_of(body, "program"))};
 }
 
+Result<Message> decode_stats(const json& body) {
+  const auto it = body.find("vcpus");
+  if (it == body.end() || !it->is_array()) return malformed();
+  Stats stats;
+  for (const json& vcpu : *it) {
+    if (!vcpu.is_object()) return malformed();
+    auto& numbers = stats.vcpus.emplace_back();
+    for (const auto& [name, value] : vcpu.items()) {
+      if (!value.is_number_unsigned()) return malformed();
+      numbers[name] = value.get<std::uint64_t>();
+    }
+  }
+  return stats;
+}
+
 Result<Message> decode_event(const json& body) {
   const std::string name = SM_TRY(text_of(body, "name"));
   const std::uint64_t argument = SM_TRY(number_of(body, "argument"));
@@ -130,12 +147,15 @@ std::string_view event_text(EventName name) {
   return "unknown";
 }
 
-std::vector<std::byte> encode(const Message& message) {
+std::string text_of(const Message& message) {
   const json body = std::visit([](const auto& m) { return to_json(m); }, message);
   // Texts may carry any bytes of a path or a guest: invalid UTF-8 is replaced, never thrown at us.
-  const std::string text = body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::vector<std::byte> encode(const Message& message) {
   ByteWriter w;
-  w.put_string(text);
+  w.put_string(text_of(message));
   return w.release();
 }
 
@@ -148,6 +168,8 @@ Result<Message> decode(std::span<const std::byte> bytes) {
   if (type == "event") return decode_event(body);
   if (type == "failure") return SM_TRY(failure_of(body));
   if (type == "stop") return Stop{};
+  if (type == "get-stats") return GetStats{};
+  if (type == "stats") return decode_stats(body);
   return decode_numbered(body, type);
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -84,8 +85,20 @@ struct Refused {
 // The id of the answer to the snapshot that the worker's flags asked for.
 inline constexpr std::uint64_t kTriggeredSnapshot = 0;
 
-using Message =
-    std::variant<Hello, Event, Failure, Stop, SnapshotRequest, PauseRequest, Done, Refused>;
+// Parent -> worker: send Stats.
+struct GetStats {};
+
+// Worker -> parent: what each vCPU has done so far, by name. Which names there are depends on the
+// engine.
+struct Stats {
+  std::vector<std::map<std::string, std::uint64_t>> vcpus;
+};
+
+using Message = std::variant<Hello, Event, Failure, Stop, SnapshotRequest, PauseRequest, Done,
+                             Refused, GetStats, Stats>;
+
+// The body of a message as the JSON text that is sent.
+std::string text_of(const Message& message);
 
 // A whole message, length included.
 std::vector<std::byte> encode(const Message& message);

@@ -39,6 +39,9 @@ TEST(ControlProtocol, messages_survive_the_round_trip) {
   EXPECT_EQ(std::get<Done>(round_trip(Done{9, 1ull << 40, 3})).pause_ns, 1ull << 40);
   EXPECT_EQ(std::get<Refused>(round_trip(Refused{1, {"io", "full", "free some"}})).why.cause,
             "full");
+  EXPECT_TRUE(std::holds_alternative<GetStats>(round_trip(GetStats{})));
+  const Stats stats{{{{"instructions", ~0ull}, {"exits_port", 1}}, {}}};
+  EXPECT_EQ(std::get<Stats>(round_trip(stats)).vcpus, stats.vcpus);
 }
 
 TEST(ControlProtocol, another_version_is_named) {

@@ -156,6 +156,7 @@ void Machine::stop() {
       log_.error("stop: {}", status.error().text());
     }
   }
+  for (const auto& vcpu : vcpus_) last_stats_.push_back(vcpu->stats());
   // A vCPU that did not end in time is joined here without a deadline.
   vcpus_.clear();
   if (loop_) loop_->stop();
@@ -166,6 +167,14 @@ void Machine::stop() {
   for (auto& transport : transports_) transport->stop();
   console_input_.reset();
   console_writer_.reset();
+}
+
+std::vector<VcpuStats> Machine::stats() {
+  const std::lock_guard lock(stop_mutex_);
+  if (stopped_) return last_stats_;
+  std::vector<VcpuStats> all;
+  for (const auto& vcpu : vcpus_) all.push_back(vcpu->stats());
+  return all;
 }
 
 void Machine::on_event(doorbell::Event event, std::uint32_t argument) {

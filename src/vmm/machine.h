@@ -46,6 +46,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   void release() override;
   Result<Capture> capture(const CaptureTarget& target) override;
   std::vector<SnapshotDevice> devices() const override;
+  std::vector<VcpuStats> stats() override;
   std::string console_tail(std::size_t bytes) const override { return console_.tail(bytes); }
 
  private:
@@ -100,6 +101,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   bool running_ = false;   // the vCPUs may be in the guest
   bool restored_ = false;  // and not started yet
   bool stopped_ = false;
+  std::vector<VcpuStats> last_stats_;  // of the stopped vCPUs
   NamedThread loop_thread_, blk_thread_;
 };
 

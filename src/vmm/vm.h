@@ -21,6 +21,7 @@
 #include "base/unique_fd.h"
 #include "proto/doorbell.h"
 #include "vmm/cpu/engine.h"
+#include "vmm/cpu/vcpu_thread.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/manifest.h"
@@ -107,6 +108,8 @@ class Vm {
   virtual Status start() = 0;
   // Ends the machine in any state and joins every thread. Idempotent. Any thread but the VM's own.
   virtual void stop() = 0;
+  // What each vCPU has done, in their order; of a stopped VM, in all. Any thread but the VM's own.
+  virtual std::vector<VcpuStats> stats() = 0;
   // Takes every vCPU out of the guest, between two instructions; resume() lets them go on. The
   // guest's clock runs on, as with a stopped process. kTimeout when a device does not let a vCPU
   // go.

@@ -87,8 +87,12 @@ Ran FlatMachine::run_until(Way way, std::uint64_t rip) {
 
 Ran FlatMachine::run_reference(std::int64_t budget) {
   Ran ran;
+  std::uint32_t pieces = 0;  // of a string instruction
   while (ran.instructions < budget) {
-    if (cpu_.attention.load(std::memory_order_relaxed) != 0) serve();
+    if (cpu_.attention.load(std::memory_order_relaxed) != 0) {
+      serve();
+      pieces = 0;
+    }
     const DecodedInsn* decoded = code_.fetch();
     if (decoded == nullptr) {
       ran.aborted = true;
@@ -100,7 +104,8 @@ Ran FlatMachine::run_reference(std::int64_t budget) {
     if (next == Next::kNext) cpu_.rip += length;
     ran.aborted = next == Next::kAborted;
     if (ran.aborted) break;
-    if (next != Next::kRepeat) ++ran.instructions;
+    pieces = next == Next::kRepeat ? (pieces + 1) % kPiecesPerInstruction : 0;
+    if (pieces == 0) ++ran.instructions;
   }
   return ran;
 }

@@ -60,6 +60,12 @@ const std::vector<EngineUnderTest>& engines() {
       {.name = "soft",
        .create = [](CpuModel model) { return create_soft_vm({.cpu_model = model}); },
        .limits = [] { return std::string(); }},
+      {.name = "soft_reference",
+       .create =
+           [](CpuModel model) {
+             return create_soft_vm({.cpu_model = model, .debug = {.reference = true}});
+           },
+       .limits = [] { return std::string(); }},
   };
   return list;
 }
@@ -128,12 +134,13 @@ void must(const Status& status, const char* what) {
   if (!status) throw std::runtime_error(std::string(what) + ": " + status.error().text());
 }
 
-Machine EngineTest::make(std::span<const std::byte> code, const MachineOptions& options) {
+Machine EngineTest::make_on(const EngineUnderTest& engine, std::span<const std::byte> code,
+                            const MachineOptions& options) {
   Machine machine;
   machine.memory = must(GuestMemory::create(options.memory_bytes), "create memory");
   write_page_tables(*machine.memory);
   must(machine.memory->write(GuestPhysAddr(kCode), code), "load the guest");
-  machine.vm = must(GetParam().create(options.model), "create the machine");
+  machine.vm = must(engine.create(options.model), "create the machine");
   must(machine.vm->map_memory(*machine.memory), "map memory");
   for (std::uint32_t i = 0; i < options.vcpus; ++i) {
     machine.vcpus.push_back(must(machine.vm->create_vcpu(i, options.vcpus), "create a vCPU"));

@@ -106,7 +106,11 @@ class EngineTest : public testing::TestWithParam<EngineUnderTest> {
   const std::string& why_not() const { return why_not_; }
 
   // A machine with `code` at kCode; fails the test when that is not possible.
-  Machine make(std::span<const std::byte> code, const MachineOptions& options = {});
+  Machine make(std::span<const std::byte> code, const MachineOptions& options = {}) {
+    return make_on(GetParam(), code, options);
+  }
+  static Machine make_on(const EngineUnderTest& engine, std::span<const std::byte> code,
+                         const MachineOptions& options = {});
 
   // Runs until the guest writes to kDonePort and returns every access before it. Reads get their
   // value from `answer`.

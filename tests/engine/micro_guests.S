@@ -294,6 +294,86 @@ GUEST locked_add
     DONE
 END locked_add
 
+// What kernels do, in small: a periodic timer (vector 0x40), memory that is mapped when it is touched,
+// time-stamps, copies, a checksum over everything, HLT. Ends after 200 ticks, with the sum in r8.
+GUEST tiny_kernel
+    lea 5f(%rip), %rax
+    mov $0x2400, %edi
+    call 8f
+    lea 6f(%rip), %rax
+    mov $0x20e0, %edi
+    call 8f
+    mov $0x3000, %edi              // the second 512 GiB: a table of ours without pages
+    movq $0x50003, 8(%rdi)
+    mov $0x50000, %edi
+    movq $0x51003, (%rdi)
+    movq $0x52003, 0x1000(%rdi)
+    mov $0x60000, %r15d            // the next free page
+    mov $0x8000000000, %r14        // the next address to touch
+    mov $0xfee00000, %esi
+    movl $0x1ff, 0xf0(%rsi)
+    movl $0xb, 0x3e0(%rsi)
+    movl $0x20040, 0x320(%rsi)
+    movl $7000, 0x380(%rsi)        // 7 microseconds
+    xor %r8d, %r8d
+    xor %r13d, %r13d
+    sti
+1:  incq (%r14)                    // may fault
+    rdtsc
+    add %rax, %r8
+    rol $7, %r8
+    mov $0x10000, %esi
+    mov $0x70000, %edi
+    mov $300, %ecx
+    rep movsb
+    mov $0x70000, %esi
+    mov $40, %ecx
+2:  add (%rsi), %r8
+    imul $31, %r8, %r8
+    add $8, %rsi
+    dec %ecx
+    jnz 2b
+    movq %r8, %xmm0
+    cvtdq2ps %xmm0, %xmm1
+    movaps %xmm1, 0x71000
+    add $0x1000, %r14
+    and $~0x40000, %r14            // 64 pages, over and over
+    test $3, %r8b
+    jnz 3f
+    hlt
+3:  cmp $200, %r13d
+    jb 1b
+    cli
+    DONE
+5:  push %rsi
+    inc %r13d
+    xor %r13, %r8
+    mov $0xfee00000, %esi
+    movl $0, 0xb0(%rsi)
+    pop %rsi
+    iretq
+6:  push %rax
+    push %rdi
+    mov %cr2, %rax
+    shr $12, %rax
+    and $511, %eax
+    lea 3(%r15), %rdi
+    mov %rdi, 0x52000(,%rax,8)
+    add $0x1000, %r15
+    and $~0x10000, %r15            // sixteen pages behind all of them
+    pop %rdi
+    pop %rax
+    add $8, %rsp
+    iretq
+8:  mov %ax, (%rdi)
+    movw $0x10, 2(%rdi)
+    movw $0x8e00, 4(%rdi)
+    shr $16, %rax
+    mov %ax, 6(%rdi)
+    movq $0, 8(%rdi)
+    ret
+END tiny_kernel
+
     .code16
 GUEST ap_real_mode
     mov $0x3000, %ax

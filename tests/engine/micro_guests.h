@@ -1,5 +1,5 @@
-// The hand-made guests of micro_guests.S: position-independent machine code, each between two
-// labels.
+// The hand-made guests of micro_guests.S and hostile_guests.S: position-independent machine code,
+// each between two labels.
 #pragma once
 
 #include <cstddef>
@@ -33,5 +33,18 @@ SM_MICRO_GUEST(out_then_spin)
 SM_MICRO_GUEST(fpu)
 SM_MICRO_GUEST(cross_modify)
 SM_MICRO_GUEST(locked_add)
+SM_MICRO_GUEST(tiny_kernel)
+SM_MICRO_GUEST(touch)
+SM_MICRO_GUEST(msr_storm)
+SM_MICRO_GUEST(jump)
+SM_MICRO_GUEST(endless_faults)
+SM_MICRO_GUEST(tables)
+SM_MICRO_GUEST(stack_on)
+SM_MICRO_GUEST(strings)
+SM_MICRO_GUEST(storm)
+SM_MICRO_GUEST(victim)
+SM_MICRO_GUEST(startup_storm)
+SM_MICRO_GUEST(code_storm)
+SM_MICRO_GUEST(contention)
 
 #undef SM_MICRO_GUEST

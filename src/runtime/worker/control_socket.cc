@@ -98,6 +98,8 @@ bool ControlSocket::handle(const control::Message& message) {
     callbacks_.on_snapshot(*snapshot, std::exchange(descriptors_, {}));
   } else if (const auto* pause = std::get_if<control::PauseRequest>(&message)) {
     callbacks_.on_pause(*pause);
+  } else if (std::holds_alternative<control::GetStats>(message)) {
+    send(callbacks_.stats());
   } else {
     return std::holds_alternative<control::Hello>(message);
   }

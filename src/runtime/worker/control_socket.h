@@ -20,6 +20,7 @@ class ControlSocket {
     // With the descriptors that came with it, as many as the request needs.
     std::function<void(const control::SnapshotRequest&, std::vector<UniqueFd>)> on_snapshot;
     std::function<void(const control::PauseRequest&)> on_pause;
+    std::function<control::Stats()> stats;
   };
   // Takes over an inherited descriptor and says hello.
   static Result<std::unique_ptr<ControlSocket>> open(EventLoop& loop, int fd, Callbacks callbacks);

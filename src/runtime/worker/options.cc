@@ -70,7 +70,7 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 27> kFlags = {{
+constexpr std::array<Flag, 29> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -167,6 +167,10 @@ constexpr std::array<Flag, 27> kFlags = {{
        o.snapshot_replace = true;
        return {};
      }},
+    {"--stats", "PATH", "file for what each virtual CPU has done, written at the end",
+     [](Values& o, const std::string& v) { return set_path(o.stats, v); }},
+    {"--trace", "PATH", "file for every instruction that is executed (engine soft; slow)",
+     [](Values& o, const std::string& v) { return set_path(o.trace, v); }},
 }};
 
 // Kept outside the options: --vcpus wins wherever it stands.
@@ -226,6 +230,9 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
 }
 
 Status check_together(const Values& o) {
+  if (!o.trace.empty() && !o.no_sandbox) {
+    return usage("--trace: the sandbox lets a worker begin no new file; add --no-sandbox");
+  }
   if (!o.restore_from.empty() && (!o.kernel.empty() || !o.initramfs.empty() || o.cmdline)) {
     return usage(
         "--restore-from: a restored VM has its kernel already; leave out --kernel, "

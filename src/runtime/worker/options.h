@@ -35,6 +35,8 @@ struct WorkerOptions {
   std::optional<int> control_fd;
   std::string guest_config;
   bool no_sandbox = false;  // for debuggers
+  std::string stats;
+  std::string trace;
 
   std::optional<CpuModel> cpu_model;
   std::string restore_from;

@@ -82,7 +82,7 @@ TEST(WorkerOptions, help_names_every_flag) {
   for (const char* flag :
        {"--kernel", "--initramfs", "--cmdline", "--memory", "--virtio-blk", "--vcpus", "--profile",
         "--log-sink", "--console-input", "--env", "--env-file", "--vsock-exec",
-        "--vsock-exec-guest-port", "--version", "--help"}) {
+        "--vsock-exec-guest-port", "--stats", "--trace", "--version", "--help"}) {
     EXPECT_NE(help.find(std::string("  ") + flag + " "), std::string::npos) << flag;
   }
 }

@@ -16,6 +16,7 @@
 #include "runtime/worker/control_socket.h"
 #include "runtime/worker/guest_config.h"
 #include "runtime/worker/snapshots.h"
+#include "runtime/worker/trace_file.h"
 #include "vmm/cpu/select.h"
 #include "vmm/loader/cpio.h"
 #include "vmm/sandbox/sandbox.h"
@@ -130,6 +131,8 @@ class Worker {
   void answer(std::uint64_t id, const Result<Capture>& result);
   void report(control::EventName name, std::uint32_t argument, std::uint64_t at_ns);
   void on_end(VmEnd end, const std::string& why);
+  control::Stats stats();
+  Status write_stats();
 
   const WorkerOptions& options_;
   Log& log_;
@@ -137,6 +140,8 @@ class Worker {
   bool sandboxed() const { return !options_.no_sandbox; }
   UniqueFd signals_;
   std::unique_ptr<ControlSocket> control_;
+  UniqueFd stats_file_;
+  std::unique_ptr<TraceFile> trace_;  // the VM writes to it
   std::unique_ptr<Vm> vm_;
   SnapshotManifest facts_;  // of this VM's snapshots, as far as they are known before
   std::optional<Error> failure_;
@@ -168,7 +173,8 @@ Status Worker::prepare() {
       {.on_stop = [this] { loop_.stop(); },
        .on_snapshot = [this](const control::SnapshotRequest& r,
                              std::vector<UniqueFd> files) { snapshot(r, files); },
-       .on_pause = [this](const control::PauseRequest& r) { pause(r); }}));
+       .on_pause = [this](const control::PauseRequest& r) { pause(r); },
+       .stats = [this] { return stats(); }}));
   return {};
 }
 
@@ -190,10 +196,12 @@ Result<std::optional<OpenedSnapshot>> Worker::restore_source() const {
 }
 
 Result<EngineChoice> Worker::choose_engine(const OpenedSnapshot* snapshot) const {
-  if (snapshot == nullptr) return select_engine(options_.engine, options_.cpu_model);
+  const SoftDebug debug{.trace = trace_.get()};
+  if (snapshot == nullptr) return select_engine(options_.engine, options_.cpu_model, debug);
   const CpuModel model =
       SM_TRY_WITH(parse_cpu_model(snapshot->manifest.cpu_model), options_.restore_from);
-  EngineChoice choice = SM_TRY(select_engine(options_.engine, options_.cpu_model.value_or(model)));
+  EngineChoice choice =
+      SM_TRY(select_engine(options_.engine, options_.cpu_model.value_or(model), debug));
   SM_TRY_STATUS(check_snapshot(snapshot->manifest, options_, choice.vm->cpu()));
   return choice;
 }
@@ -221,6 +229,11 @@ void Worker::describe(const EngineChoice& engine, const VmConfig& config,
 // Every input is open before the sandbox's first step, every thread and descriptor of the VM exists
 // before its second, and no instruction of the guest has run before it.
 Status Worker::start_vm() {
+  if (!options_.stats.empty()) {
+    stats_file_ =
+        SM_TRY_WITH(open_file(options_.stats, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--stats");
+  }
+  if (!options_.trace.empty()) trace_ = SM_TRY(TraceFile::create(options_.trace));
   auto snapshot = SM_TRY(restore_source());
   OpenedSnapshot* source = snapshot ? &*snapshot : nullptr;
   VmConfig config = SM_TRY(vm_config(options_, source));
@@ -338,6 +351,18 @@ void Worker::answer(std::uint64_t id, const Result<Capture>& result) {
   }
 }
 
+control::Stats Worker::stats() {
+  control::Stats stats;
+  if (!vm_) return stats;
+  for (const VcpuStats& vcpu : vm_->stats()) stats.vcpus.push_back(vcpu.by_name());
+  return stats;
+}
+
+Status Worker::write_stats() {
+  if (!stats_file_.valid()) return {};
+  return write_all(stats_file_.get(), as_byte_span(control::text_of(stats()) + "\n"));
+}
+
 int Worker::run() {
   if (auto status = prepare(); !status) {
     fmt::print(stderr, "supermachine-worker: {}\n", status.error().text());
@@ -349,6 +374,9 @@ int Worker::run() {
     loop_.run();
   }
   if (vm_) vm_->stop();
+  if (auto status = write_stats(); !status) {
+    fmt::print(stderr, "supermachine-worker: {}\n", status.error().text());
+  }
   if (failure_) {
     fmt::print(stderr, "VM run failed: {}\n", failure_->text());
     if (control_) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@
 #include "vmm/cpu/cpu_state.h"
 #include "vmm/cpu/cpuid_model.h"
 #include "vmm/cpu/platform_state.h"
+#include "vmm/cpu/vcpu_counters.h"
 #include "vmm/irqchip/irq_line.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -63,6 +65,10 @@ class EngineVcpu {
   // Parts that `state` leaves empty (xsave, lapic) take their reset value; zero apic_base and
   // tsc_khz, a task register that is not present, and MSRs that are not listed stay as they are.
   virtual Status set_state(const CpuState& state) = 0;
+
+  // Where the vCPU is now or was a few milliseconds ago, without stopping it; nothing where the
+  // engine does not count. Any thread.
+  virtual std::optional<VcpuCounters> counters() { return std::nullopt; }
 };
 
 class EngineVm {

@@ -2,7 +2,6 @@
 
 #include "vmm/cpu/kvm/kvm_vm.h"
 #include "vmm/cpu/kvm/probe.h"
-#include "vmm/cpu/soft/soft_vm.h"
 
 namespace sm {
 
@@ -10,29 +9,36 @@ namespace {
 
 constexpr const char* kByName = "asked for by name";
 
-Result<EngineChoice> kvm(std::string reason, std::optional<CpuModel> model) {
+Result<EngineChoice> kvm(std::string reason, std::optional<CpuModel> model,
+                         const SoftDebug& debug) {
+  if (debug.trace != nullptr) {
+    return fail(Code::kUnsupported, "--trace: KVM cannot be traced", "use --engine soft");
+  }
   KvmConfig config;
   config.cpu_model = model.value_or(config.cpu_model);
   return EngineChoice{"kvm", std::move(reason), SM_TRY(create_kvm_vm(config))};
 }
 
-Result<EngineChoice> soft(std::string reason, std::optional<CpuModel> model) {
+Result<EngineChoice> soft(std::string reason, std::optional<CpuModel> model,
+                          const SoftDebug& debug) {
   SoftConfig config;
+  config.debug = debug;
   config.cpu_model = model.value_or(config.cpu_model);
   return EngineChoice{"soft", std::move(reason), SM_TRY(create_soft_vm(config))};
 }
 
 }  // namespace
 
-Result<EngineChoice> select_engine(const std::string& wanted, std::optional<CpuModel> model) {
-  if (wanted == "kvm") return kvm(kByName, model);
-  if (wanted == "soft") return soft(kByName, model);
+Result<EngineChoice> select_engine(const std::string& wanted, std::optional<CpuModel> model,
+                                   const SoftDebug& debug) {
+  if (wanted == "kvm") return kvm(kByName, model, debug);
+  if (wanted == "soft") return soft(kByName, model, debug);
   if (wanted != "auto") {
     return fail(Code::kInvalidArgument, "unknown engine '" + wanted + "'", "use auto, kvm or soft");
   }
   const KvmProbe probe = probe_kvm();
-  if (probe.verdict == KvmVerdict::kNative) return kvm(probe.reason, model);
-  return soft("a software CPU, since " + probe.reason, model);
+  if (probe.verdict == KvmVerdict::kNative) return kvm(probe.reason, model, debug);
+  return soft("a software CPU, since " + probe.reason, model, debug);
 }
 
 }  // namespace sm

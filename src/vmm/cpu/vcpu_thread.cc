@@ -99,6 +99,27 @@ Status VcpuThread::pause(Deadline deadline) {
   return fail(Code::kTimeout, "vCPU " + std::to_string(config_.index) + " did not pause in time");
 }
 
+VcpuStats VcpuThread::stats() const {
+  VcpuStats stats;
+  for (std::size_t i = 0; i < exits_.size(); ++i) {
+    stats.exits[i] = exits_[i].load(std::memory_order_relaxed);
+  }
+  stats.counters = vcpu_->counters();
+  return stats;
+}
+
+std::map<std::string, std::uint64_t> VcpuStats::by_name() const {
+  constexpr std::array<const char*, std::variant_size_v<VcpuExit>> kExits = {
+      "exits_port", "exits_mmio", "exits_halt", "exits_kicked", "exits_shutdown", "exits_fault"};
+  std::map<std::string, std::uint64_t> numbers;
+  for (std::size_t i = 0; i < kExits.size(); ++i) numbers[kExits[i]] = exits[i];
+  if (!counters) return numbers;
+  for (const VcpuCounterName& counter : kVcpuCounterNames) {
+    numbers[std::string(counter.name)] = (*counters).*counter.value;
+  }
+  return numbers;
+}
+
 bool VcpuThread::parked() const {
   std::lock_guard lock(mutex_);
   return !in_guest_ && !may_run_locked();
@@ -223,7 +244,10 @@ void VcpuThread::do_work(std::unique_lock<std::mutex>& lock) {
 void VcpuThread::enter_guest(std::unique_lock<std::mutex>& lock) {
   in_guest_ = true;
   lock.unlock();
-  while (dispatch(vcpu_->run())) {
+  for (bool going = true; going;) {
+    const VcpuExit exit = vcpu_->run();
+    exits_[exit.index()].fetch_add(1, std::memory_order_relaxed);
+    going = dispatch(exit);
   }
   lock.lock();
   in_guest_ = false;

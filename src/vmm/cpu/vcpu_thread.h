@@ -9,14 +9,19 @@
 // deadline.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <variant>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -29,6 +34,16 @@ namespace sm {
 enum class VcpuEnd : std::uint8_t {
   kShutdown,  // triple fault or a reset request of the CPU itself
   kFault,     // the engine cannot go on
+};
+
+// How often a vCPU came out of the guest, by the kind of its VcpuExit.
+using VcpuExitCounts = std::array<std::uint64_t, std::variant_size_v<VcpuExit>>;
+
+struct VcpuStats {
+  VcpuExitCounts exits{};
+  std::optional<VcpuCounters> counters;  // as far as the engine counts
+  // By name; see docs/reference/control-protocol.md.
+  std::map<std::string, std::uint64_t> by_name() const;
 };
 
 class VcpuEvents {
@@ -84,7 +99,8 @@ class VcpuThread {
   Status stop(Deadline deadline);
   void request_stop();
 
-  bool parked() const;  // out of the guest and not about to enter it
+  VcpuStats stats() const;  // without a wait for the guest
+  bool parked() const;      // out of the guest and not about to enter it
 
  private:
   friend class VcpuHold;
@@ -113,6 +129,7 @@ class VcpuThread {
   void end(VcpuEnd end, const std::string& why);
 
   const Config config_;
+  std::array<std::atomic<std::uint64_t>, std::variant_size_v<VcpuExit>> exits_{};
   const std::unique_ptr<EngineVcpu> vcpu_;
 
   mutable std::mutex mutex_;

@@ -101,6 +101,7 @@ enum Attention : std::uint32_t {
   kAttentionSingle = 1u << 6,  // TF, an interrupt shadow or armed debug registers: one instruction
   kAttentionPause = 1u << 7,   // another vCPU needs the machine stopped, see Machine
   kAttentionUnhalt = 1u << 8,  // ends HLT whatever EFLAGS.IF is, see VcpuPlatform::take_unhalt()
+  kAttentionCount = 1u << 9,   // somebody wants to see the counters
 };
 
 // One slot of a translation cache: `tag` is the guest-virtual page address, `host` its bytes.
@@ -147,6 +148,16 @@ struct BlockState {
   std::uint64_t insns_made = 0;
 };
 
+// How often things happened, outside of blocks.
+struct EventCounts {
+  std::uint64_t instructions = 0;  // executed one by one
+  std::uint64_t tlb_misses = 0;    // page walks
+  std::uint64_t exceptions = 0;
+  std::uint64_t page_faults = 0;
+  std::uint64_t interrupts = 0;
+  std::uint64_t halts = 0;
+};
+
 struct alignas(64) Cpu {
   // rax .. r15 in encoding order; [16] is always 0 and [17] is the page of the code that runs, so
   // that any base or index register is one load.
@@ -186,6 +197,7 @@ struct alignas(64) Cpu {
   bool shutdown = false;  // a triple fault: only a reset goes on
 
   BlockState blocks;
+  EventCounts counts;
 
   std::uint32_t index = 0;  // of the vCPU; its APIC id
   Mmu* mmu = nullptr;
@@ -195,6 +207,8 @@ struct alignas(64) Cpu {
   Clock* clock = nullptr;
   VcpuPlatform* platform = nullptr;
 
+  // Completed so far, but for those of a run_blocks() that has not come back.
+  std::uint64_t instructions() const { return blocks.instructions + counts.instructions; }
   bool long_mode() const { return (efer & (1u << 10)) != 0; }  // EFER.LMA
   std::uint64_t rflags() const { return status.eflags() | other_flags | 2u; }
   void set_rflags(std::uint64_t flags) {

@@ -8,18 +8,15 @@
 #include "vmm/cpu/soft/event/deliver.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/reset.h"
-#include "vmm/cpu/soft/trace.h"
+#include "vmm/cpu/soft/unordered_access.h"
 
 namespace sm::soft {
 
 namespace {
 
 constexpr std::uint8_t kMovSsShadow = 2;
-#if defined(SM_SOFT_TRACE) || defined(SM_SOFT_REFERENCE)
-constexpr bool kUseBlocks = false;
-#else
-constexpr bool kUseBlocks = true;
-#endif
+// Blocks come back as late as at the end of the one that used the budget up.
+constexpr std::int64_t kOvershoot = 2 * kMaxBlock;
 
 bool has_flag(const Cpu& cpu, std::uint32_t flag) { return (cpu.other_flags & flag) != 0; }
 
@@ -27,8 +24,9 @@ bool has_flag(const Cpu& cpu, std::uint32_t flag) { return (cpu.other_flags & fl
 
 RunEnd Interpreter::run() {
   machine_.enter_guest(cpu_);
+  if (options_.instructions_per_run != 0) run_end_ = steps() + options_.instructions_per_run;
   const RunEnd end = cpu_.shutdown ? RunEnd::kShutdown : loop();
-  machine_.leave_guest(cpu_);
+  leave_guest();
   return end;
 }
 
@@ -39,12 +37,21 @@ bool Interpreter::finish_instruction() {
     serve_memory(cpu_.attention.load());
     if (step_checked() == Stop::kDevice && !answered_inside()) break;
   }
-  machine_.leave_guest(cpu_);
+  leave_guest();
   return !cpu_.io.waiting();
+}
+
+void Interpreter::leave_guest() {
+  published_.publish(cpu_);
+  machine_.leave_guest(cpu_);
 }
 
 RunEnd Interpreter::loop() {
   for (;;) {
+    if (steps_left() <= 0 && !cpu_.io.active()) [[unlikely]] {
+      if (steps() >= run_end_) return RunEnd::kKicked;
+      move_time();
+    }
     const std::uint32_t bits = cpu_.attention.load();
     serve_memory(bits);
     // An instruction that devices have begun to answer is brought to its end first.
@@ -65,6 +72,12 @@ RunEnd Interpreter::loop() {
   }
 }
 
+void Interpreter::move_time() {
+  options_.virtual_time->clock.advance(VirtualTime::kStep);
+  next_step_ += VirtualTime::kStep;
+  cpu_.attention.fetch_or(kAttentionTimer);
+}
+
 // ---- Requests ---------------------------------------------------------------------------------
 
 void Interpreter::serve_memory(std::uint32_t bits) {
@@ -79,6 +92,10 @@ void Interpreter::serve_memory(std::uint32_t bits) {
 std::optional<RunEnd> Interpreter::serve(std::uint32_t bits) {
   for (;; bits = cpu_.attention.load()) {
     serve_memory(bits);
+    if ((bits & kAttentionCount) != 0) {
+      take(kAttentionCount);
+      published_.publish(cpu_);
+    }
     if ((bits & kAttentionKick) != 0) {
       take(kAttentionKick);
       return RunEnd::kKicked;
@@ -97,7 +114,7 @@ std::optional<RunEnd> Interpreter::serve(std::uint32_t bits) {
     if (!deliver_injected() || !deliver_events()) return RunEnd::kShutdown;
     if ((bits & kAttentionUnhalt) != 0) take(kAttentionUnhalt);
     if (!cpu_.halted) return std::nullopt;
-    halt();
+    if (!halt()) return RunEnd::kHalted;
   }
 }
 
@@ -121,6 +138,7 @@ void Interpreter::serve_startup() {
 
 // False: shutdown.
 bool Interpreter::deliver_injected() {
+  const UnorderedAccess unordered;
   const EventState events = std::exchange(injected_, {});
   if (events.exception_injected || events.exception_pending) {
     const bool is_page_fault = events.exception_vector == vector::kPage;
@@ -162,6 +180,9 @@ bool Interpreter::deliver_events() {
   // A second one waits in its bit until IRET.
   if ((bits & kAttentionNmi) != 0 && !cpu_.nmi_masked) {
     take(kAttentionNmi);
+    ++cpu_.counts.interrupts;
+    tracer_.interrupt(cpu_, "NMI", vector::kNmi);
+    const UnorderedAccess unordered;
     return deliver_nmi(cpu_) != Next::kAborted;
   }
   return (bits & kAttentionInterrupt) == 0 || deliver_pending_interrupt();
@@ -174,22 +195,36 @@ bool Interpreter::deliver_pending_interrupt() {
   const std::optional<std::uint8_t> vector = cpu_.apic->highest_deliverable();
   if (!vector) return true;
   cpu_.apic->acknowledge(*vector);
-  if (deliver_interrupt(cpu_, *vector) == Next::kAborted) return false;
+  ++cpu_.counts.interrupts;
+  tracer_.interrupt(cpu_, "interrupt", *vector);
+  {
+    const UnorderedAccess unordered;
+    if (deliver_interrupt(cpu_, *vector) == Next::kAborted) return false;
+  }
   // A handler with interrupts enabled may be interrupted by the next.
   if (has_flag(cpu_, eflags::kIf)) cpu_.attention.fetch_or(kAttentionInterrupt);
   return true;
 }
 
-// One wait. What ended it is looked at by serve().
-void Interpreter::halt() {
+// One wait. What ended it is looked at by serve(). False: nothing will.
+bool Interpreter::halt() {
   if (cpu_.platform->take_unhalt()) {
     cpu_.halted = false;
-    return;
+    return true;
   }
   constexpr std::uint32_t kWake = ~static_cast<std::uint32_t>(kAttentionSingle);
+  ++cpu_.counts.halts;
+  published_.publish(cpu_);
   const std::optional<std::uint64_t> deadline = cpu_.platform->begin_halt();
-  machine_.sleep(cpu_, kWake, deadline);
+  bool goes_on = true;
+  if (options_.virtual_time == nullptr) {
+    machine_.sleep(cpu_, kWake, deadline);
+  } else if ((cpu_.attention.load() & kWake) == 0) {
+    goes_on = deadline.has_value();
+    if (goes_on) options_.virtual_time->clock.advance_to(*deadline);
+  }
   if (cpu_.platform->end_halt()) cpu_.mmu->flush_all();
+  return goes_on;
 }
 
 // ---- Execution --------------------------------------------------------------------------------
@@ -222,7 +257,9 @@ void Interpreter::advance(const Insn& insn) {
 }
 
 Interpreter::Stop Interpreter::deliver_fault_now() {
-  trace_fault(cpu_);
+  tracer_.fault(cpu_);
+  ++cpu_.counts.exceptions;
+  cpu_.counts.page_faults += cpu_.fault.vector == vector::kPage ? 1 : 0;
   return deliver_fault(cpu_) == Next::kAborted ? Stop::kShutdown : Stop::kFault;
 }
 
@@ -235,41 +272,54 @@ Interpreter::Stop Interpreter::finish(Next next, const Insn& insn) {
     case Next::kRepeat:
       break;
     case Next::kAborted:
+      if (cpu_.io.waiting()) tracer_.device(cpu_, cpu_.io.current());
       return cpu_.io.waiting() ? Stop::kDevice : deliver_fault_now();
   }
   return Stop::kRequest;
 }
 
 // 64-bit code by blocks, everything else by single instructions; and all of it where a trace or the
-// reference itself is wanted.
+// reference itself is wanted, and where a budget is nearly used up.
 Interpreter::Stop Interpreter::run_code() {
-  CodeCache& code = *cpu_.code;
+  const UnorderedAccess unordered;
   while (cpu_.attention.load(std::memory_order_relaxed) == 0) {
-    if (kUseBlocks && cpu_.mode == CodeMode::k64) {
-      if (run_blocks(cpu_) == BlockStop::kRequest) continue;
-      if (cpu_.io.waiting()) return Stop::kDevice;
-      if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;
+    const std::int64_t left = steps_left();
+    if (left <= 0) return Stop::kRequest;
+    if (!use_blocks_ || cpu_.mode != CodeMode::k64 || left <= kOvershoot) {
+      const Stop stop = run_single();
+      if (stop != Stop::kRequest) return stop;
       continue;
     }
-    const DecodedInsn* decoded = code.fetch();
+    if (run_blocks(cpu_, left - kOvershoot) == BlockStop::kRequest) continue;
+    if (cpu_.io.waiting()) {
+      tracer_.device(cpu_, cpu_.io.current());
+      return Stop::kDevice;
+    }
+    if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;
+  }
+  return Stop::kRequest;
+}
+
+// One instruction, or a long piece of a string instruction. Stop::kRequest: go on.
+Interpreter::Stop Interpreter::run_single() {
+  for (std::uint32_t pieces = 1;; ++pieces) {
+    const DecodedInsn* decoded = cpu_.code->fetch();
     if (decoded == nullptr) [[unlikely]] {
-      if (deliver_fault_now() == Stop::kShutdown) return Stop::kShutdown;
-      continue;
+      return deliver_fault_now() == Stop::kShutdown ? Stop::kShutdown : Stop::kRequest;
     }
-    trace_insn(cpu_, decoded->insn);
-    const std::uint8_t length = decoded->insn.length;
+    tracer_.insn(cpu_, decoded->insn);
     const Next next = decoded->function(cpu_, decoded->insn);
-    if (next == Next::kNext && cpu_.mode == CodeMode::k64) [[likely]] {
-      cpu_.rip += length;
-    } else if (next != Next::kJump) {
-      const Stop stop = finish(next, decoded->insn);
-      if (stop == Stop::kDevice || stop == Stop::kShutdown) return stop;
+    if (next == Next::kRepeat && pieces < kPiecesPerInstruction) {
+      if (cpu_.attention.load(std::memory_order_relaxed) == 0) continue;
+      return Stop::kRequest;
     }
+    if (next != Next::kAborted) ++cpu_.counts.instructions;
+    const Stop stop = finish(next, decoded->insn);
     if (cpu_.halted) [[unlikely]] {
       cpu_.attention.fetch_or(kAttentionInterrupt);
     }
+    return stop == Stop::kFault ? Stop::kRequest : stop;
   }
-  return Stop::kRequest;
 }
 
 Interpreter::Stop Interpreter::step() {
@@ -279,10 +329,12 @@ Interpreter::Stop Interpreter::step() {
     cpu_.io.clear();
     return deliver_fault_now();
   }
-  trace_insn(cpu_, decoded->insn);
+  tracer_.insn(cpu_, decoded->insn);
   const Op op = decoded->insn.op;
   loaded_flags_ = op == Op::kPopf || op == Op::kIret;
-  const Stop stop = finish(decoded->function(cpu_, decoded->insn), decoded->insn);
+  const Next next = decoded->function(cpu_, decoded->insn);
+  if (next != Next::kAborted) ++cpu_.counts.instructions;
+  const Stop stop = finish(next, decoded->insn);
   if (stop != Stop::kDevice) cpu_.io.clear();
   return stop;
 }
@@ -290,6 +342,7 @@ Interpreter::Stop Interpreter::step() {
 // One instruction with its interrupt shadow, its breakpoints and its single-step trap.
 // Spec: SDM vol. 3, 6.8.3 and 17.3.1.
 Interpreter::Stop Interpreter::step_checked() {
+  const UnorderedAccess unordered;
   const bool armed = breakpoints_armed(cpu_);
   cpu_.mmu->watch(armed);
   if (armed && !cpu_.io.active()) {
@@ -297,6 +350,7 @@ Interpreter::Stop Interpreter::step_checked() {
     const std::uint32_t hit = cpu_.interrupt_shadow == kMovSsShadow
                                   ? 0
                                   : instruction_breakpoints(cpu_, cpu_.code->instruction_address());
+    cpu_.counts.exceptions += hit != 0 ? 1 : 0;
     if (hit != 0)
       return deliver_debug(cpu_, hit) == Next::kAborted ? Stop::kShutdown : Stop::kFault;
   }
@@ -327,6 +381,7 @@ Interpreter::Stop Interpreter::trap(std::uint32_t flags, bool armed) {
     bits |= kDebugSingleStep;
   }
   if (bits == 0 || cpu_.interrupt_shadow == kMovSsShadow) return Stop::kRequest;
+  ++cpu_.counts.exceptions;
   return deliver_debug(cpu_, bits) == Next::kAborted ? Stop::kShutdown : Stop::kRequest;
 }
 

@@ -10,26 +10,54 @@
 // Thread: the vCPU's own.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
 #include "vmm/cpu/cpu_state.h"
 #include "vmm/cpu/soft/code_cache.h"
+#include "vmm/cpu/soft/counters.h"
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/machine.h"
+#include "vmm/cpu/soft/time/clock.h"
+#include "vmm/cpu/soft/time/timer_queue.h"
+#include "vmm/cpu/soft/trace.h"
 
 namespace sm::soft {
 
 enum class RunEnd : std::uint8_t {
   kDevice,    // Cpu::io waits
   kKicked,    // between two instructions
+  kHalted,    // with virtual time: nothing inside of the machine ends the HLT
   kShutdown,  // triple fault
+};
+
+// Time that is counted in instructions, for one vCPU.
+struct VirtualTime {
+  static constexpr std::uint32_t kKhz = 1'000'000;  // one instruction is one nanosecond
+  // Time moves in steps, so that blocks need not tell which of their instructions asks for it.
+  static constexpr std::uint64_t kStep = 1000;
+  VirtualClock clock{kKhz, 0};
+  PolledTimers timers;
+};
+
+struct ExecutionOptions {
+  bool reference = false;
+  std::uint64_t instructions_per_run = 0;  // 0: no limit
+  VirtualTime* virtual_time = nullptr;     // null: the clock of the host
+  SoftTraceSink* trace = nullptr;
 };
 
 class Interpreter {
  public:
   // `cpu` has its Mmu, CodeCache and VcpuPlatform.
-  Interpreter(Cpu& cpu, Machine& machine) : cpu_(cpu), machine_(machine) {}
+  Interpreter(Cpu& cpu, Machine& machine, const ExecutionOptions& options)
+      : cpu_(cpu),
+        machine_(machine),
+        options_(options),
+        use_blocks_(!options.reference && options.trace == nullptr),
+        tracer_(options.trace),
+        next_step_(options.virtual_time == nullptr ? kNever : VirtualTime::kStep) {}
 
   RunEnd run();
   // Executes the rest of the instruction at hand, whose last access was answered. False: it has
@@ -38,6 +66,8 @@ class Interpreter {
 
   // Waits for INIT and SIPI, as all vCPUs but the first do after a reset.
   void wait_for_startup() { mp_state_ = MpState::kUninitialized; }
+  // Any thread.
+  const PublishedCounters& counters() const { return published_; }
   // The multiprocessor state, and events that another engine had begun to deliver.
   void save(CpuState& state) const;
   void load(const CpuState& state);
@@ -51,19 +81,30 @@ class Interpreter {
     kShutdown,
   };
 
+  static constexpr std::uint64_t kNever = INT64_MAX;  // as a number of instructions
+
   RunEnd loop();
+  // What time and the end of a run are counted in: instructions and exceptions, since a guest may
+  // have nothing but those.
+  std::uint64_t steps() const { return cpu_.instructions() + cpu_.counts.exceptions; }
+  std::int64_t steps_left() const {
+    return static_cast<std::int64_t>(std::min(next_step_, run_end_) - steps());
+  }
+  void move_time();
+  void leave_guest();
   void serve_memory(std::uint32_t bits);
   std::optional<RunEnd> serve(std::uint32_t bits);
   void serve_startup();
   bool deliver_injected();
   bool deliver_events();
   bool deliver_pending_interrupt();
-  void halt();
+  bool halt();
   bool waits_for_startup() const {
     return mp_state_ == MpState::kUninitialized || mp_state_ == MpState::kInitReceived;
   }
 
   Stop run_code();
+  Stop run_single();
   Stop step();
   Stop step_checked();
   Stop trap(std::uint32_t flags, bool armed);
@@ -76,6 +117,12 @@ class Interpreter {
 
   Cpu& cpu_;
   Machine& machine_;
+  const ExecutionOptions options_;
+  const bool use_blocks_;
+  Tracer tracer_;
+  PublishedCounters published_;
+  std::uint64_t next_step_;                // at so many steps virtual time moves
+  std::uint64_t run_end_ = kNever;         // and the run ends
   MpState mp_state_ = MpState::kRunnable;  // kHalted is Cpu::halted
   std::uint32_t port_hits_ = 0;            // I/O breakpoints of the instruction at hand
   bool loaded_flags_ = false;              // the last instruction of step() was a POPF or an IRET

@@ -51,6 +51,9 @@ class Machine final : public MemoryObserver {
     if (Cpu* target = cpu(index)) post(*target, attention);
   }
 
+  // Whether the vCPU may touch guest memory at the moment. Any thread.
+  bool in_guest(const Cpu& cpu) const { return slots_[cpu.index].in_guest.load(); }
+
   // ---- Thread: the vCPU's own.
   // On the way into the guest: returns when no other vCPU wants the machine stopped, with every
   // request that was posted before visible in Cpu::attention.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <span>
+#include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "vmm/cpu/soft/event/debug.h"
 #include "vmm/cpu/soft/reset.h"
 #include "vmm/cpu/soft/state.h"
@@ -18,13 +20,13 @@ constexpr std::uint32_t kAllToLookAt = kAttentionInterrupt | kAttentionTimer | k
 }  // namespace
 
 SoftVcpu::SoftVcpu(Machine& machine, Platform& platform, std::uint32_t index,
-                   std::vector<CpuidLeaf> cpuid)
+                   std::vector<CpuidLeaf> cpuid, const ExecutionOptions& options)
     : machine_(machine),
       cpu_{.index = index, .machine = &machine},
       mmu_(cpu_, machine),
       code_(cpu_, machine),
       platform_(platform, cpu_, std::move(cpuid)),
-      interpreter_(cpu_, machine) {
+      interpreter_(cpu_, machine, options) {
   reset_cpu(cpu_);
   if (index != 0) interpreter_.wait_for_startup();
   machine_.attach(cpu_);
@@ -56,6 +58,8 @@ VcpuExit SoftVcpu::run() {
       return device_exit();
     case RunEnd::kKicked:
       return ExitKicked{};
+    case RunEnd::kHalted:
+      return ExitHalt{};
     case RunEnd::kShutdown:
       break;
   }
@@ -71,6 +75,21 @@ Status SoftVcpu::finish_pending_exit() {
   }
   if (!cpu_.io.waiting() && interpreter_.finish_instruction()) return {};
   return fail(Code::kInternal, "the instruction has further accesses for run() to deliver");
+}
+
+// A vCPU that is not in the guest has published when it left.
+VcpuCounters SoftVcpu::counters() {
+  constexpr Duration kPatience = std::chrono::milliseconds(5);
+  const PublishedCounters& published = interpreter_.counters();
+  const std::uint64_t times = published.times();
+  if (machine_.in_guest(cpu_)) {
+    machine_.post(cpu_, kAttentionCount);
+    const Deadline deadline = Deadline::after(kPatience);
+    while (published.times() == times && machine_.in_guest(cpu_) && !deadline.passed()) {
+      std::this_thread::yield();
+    }
+  }
+  return published.read();
 }
 
 Result<CpuState> SoftVcpu::state() const {

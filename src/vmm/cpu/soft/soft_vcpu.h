@@ -1,6 +1,6 @@
 // One vCPU of the `soft` engine: the interpreter and everything it stands on. Its public functions
 // are those of EngineVcpu. run(), finish_pending_exit() and set_state() on its own thread; kick()
-// from any.
+// and counters() from any.
 #pragma once
 
 #include <memory>
@@ -20,7 +20,8 @@ namespace sm::soft {
 class SoftVcpu {
  public:
   // Both outlive it. In reset state; all but vCPU 0 wait for INIT and SIPI.
-  SoftVcpu(Machine& machine, Platform& platform, std::uint32_t index, std::vector<CpuidLeaf> cpuid);
+  SoftVcpu(Machine& machine, Platform& platform, std::uint32_t index, std::vector<CpuidLeaf> cpuid,
+           const ExecutionOptions& options = {});
   ~SoftVcpu();
   SoftVcpu(const SoftVcpu&) = delete;
   SoftVcpu& operator=(const SoftVcpu&) = delete;
@@ -32,6 +33,7 @@ class SoftVcpu {
   Status finish_pending_exit();
   Result<CpuState> state() const;
   Status set_state(const CpuState& state);
+  VcpuCounters counters();
 
  private:
   VcpuExit device_exit();

@@ -1,37 +1,47 @@
-// Tracing for debugging the software CPU itself: one line per instruction and per fault on standard
-// error. Compiled in with -DSM_SOFT_TRACE only; the functions vanish otherwise.
+// Tracer: tells a sink what one vCPU does: every instruction, exception, interrupt and device
+// access in a line of text. A vCPU that is traced executes single instructions, so that blocks know
+// nothing of it; without a sink the functions do nothing. Thread: the vCPU's own.
 #pragma once
+
+#include <cstdint>
 
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/insn.h"
-
-#ifdef SM_SOFT_TRACE
-#include <cstdio>
-#endif
+#include "vmm/cpu/soft/soft_vm.h"
 
 namespace sm::soft {
 
-#ifdef SM_SOFT_TRACE
-inline void trace_insn(const Cpu& cpu, const Insn& insn) {
-  std::fprintf(stderr,
-               "%u %016llx op %u len %u ax %llx cx %llx dx %llx bx %llx sp %llx si %llx di %llx\n",
-               cpu.index, static_cast<unsigned long long>(cpu.rip), static_cast<unsigned>(insn.op),
-               insn.length, static_cast<unsigned long long>(cpu.gpr[kRax]),
-               static_cast<unsigned long long>(cpu.gpr[kRcx]),
-               static_cast<unsigned long long>(cpu.gpr[kRdx]),
-               static_cast<unsigned long long>(cpu.gpr[kRbx]),
-               static_cast<unsigned long long>(cpu.gpr[kRsp]),
-               static_cast<unsigned long long>(cpu.gpr[kRsi]),
-               static_cast<unsigned long long>(cpu.gpr[kRdi]));
-}
-inline void trace_fault(const Cpu& cpu) {
-  std::fprintf(stderr, "%u %016llx fault %u error %x address %llx\n", cpu.index,
-               static_cast<unsigned long long>(cpu.rip), cpu.fault.vector, cpu.fault.error_code,
-               static_cast<unsigned long long>(cpu.fault.address));
-}
-#else
-inline void trace_insn(const Cpu& /*cpu*/, const Insn& /*insn*/) {}
-inline void trace_fault(const Cpu& /*cpu*/) {}
-#endif
+class Tracer {
+ public:
+  explicit Tracer(SoftTraceSink* sink) : sink_(sink) {}
+  bool on() const { return sink_ != nullptr; }
+
+  // Before it is executed; again when a device has answered or a string goes on.
+  void insn(const Cpu& cpu, const Insn& insn) {
+    if (on()) [[unlikely]]
+      write_insn(cpu, insn);
+  }
+  // Before delivery.
+  void fault(const Cpu& cpu) {
+    if (on()) [[unlikely]]
+      write_fault(cpu);
+  }
+  void interrupt(const Cpu& cpu, const char* kind, std::uint8_t vector) {
+    if (on()) [[unlikely]]
+      write_interrupt(cpu, kind, vector);
+  }
+  void device(const Cpu& cpu, const IoAccess& access) {
+    if (on()) [[unlikely]]
+      write_device(cpu, access);
+  }
+
+ private:
+  void write_insn(const Cpu& cpu, const Insn& insn);
+  void write_fault(const Cpu& cpu);
+  void write_interrupt(const Cpu& cpu, const char* kind, std::uint8_t vector);
+  void write_device(const Cpu& cpu, const IoAccess& access);
+
+  SoftTraceSink* sink_;
+};
 
 }  // namespace sm::soft

@@ -10,6 +10,7 @@
 #include "vmm/cpu/soft/apic/cpuid_table.h"
 #include "vmm/cpu/soft/event/platform_calls.h"
 #include "vmm/cpu/soft/machine.h"
+#include "vmm/cpu/soft/unordered_access.h"
 #include "vmm/memory/addr_map.h"
 
 namespace sm::soft {
@@ -486,10 +487,12 @@ std::uint64_t VcpuPlatform::pair_clocks(std::uint64_t address, std::uint64_t typ
 // ---- event/platform_calls.h --------------------------------------------------------------------
 
 bool platform_read_msr(Cpu& cpu, std::uint32_t index, std::uint64_t& value) {
+  const OrderedAccess ordered;
   return cpu.platform->read_msr(index, value);
 }
 
 bool platform_write_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
+  const OrderedAccess ordered;
   return cpu.platform->write_msr(index, value);
 }
 
@@ -503,11 +506,18 @@ void platform_cpuid(Cpu& cpu, std::uint32_t leaf, std::uint32_t subleaf, std::ui
   out[3] = found.edx;
 }
 
-std::uint64_t platform_cr8(Cpu& cpu) { return cpu.apic->cr8(); }
-void platform_set_cr8(Cpu& cpu, std::uint64_t priority) { cpu.apic->set_cr8(priority); }
+std::uint64_t platform_cr8(Cpu& cpu) {
+  const OrderedAccess ordered;
+  return cpu.apic->cr8();
+}
+void platform_set_cr8(Cpu& cpu, std::uint64_t priority) {
+  const OrderedAccess ordered;
+  cpu.apic->set_cr8(priority);
+}
 
 std::uint64_t platform_hypercall(Cpu& cpu, std::uint64_t nr, std::uint64_t a0, std::uint64_t a1,
                                  std::uint64_t a2, std::uint64_t a3) {
+  const OrderedAccess ordered;
   const std::array<std::uint64_t, 4> arguments = {a0, a1, a2, a3};
   return cpu.platform->hypercall(nr, arguments);
 }

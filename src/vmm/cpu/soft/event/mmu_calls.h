@@ -18,6 +18,10 @@ void cpl_changed(Cpu& cpu);
 // PCIDE, SMEP, SMAP; EFER.LMA, NXE): all translations go, global ones too. CR3 is as before.
 void paging_changed(Cpu& cpu);
 
+// With PAE paging and without long mode: whether the four page-directory pointers at `cr3` may be
+// loaded, that is, no reserved bit is set in one that is present. Spec: SDM vol. 3, 4.4.1.
+bool pae_pointers_valid(Cpu& cpu, std::uint64_t cr3);
+
 // CR3 was written, perhaps with the same value. `no_flush`: bit 63 of the operand with CR4.PCIDE;
 // Cpu::cr3 never holds that bit. Without it the translations of the new PCID go (of all PCIDs
 // when CR4.PCIDE is clear), global ones stay.

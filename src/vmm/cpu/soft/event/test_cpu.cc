@@ -99,6 +99,7 @@ bool check_write(Cpu& cpu, std::uint64_t linear, std::uint32_t size, Privilege p
 // ----------------------------------------------------------------------------------
 
 void cpl_changed(Cpu& cpu) { test(cpu).calls.push_back("cpl " + std::to_string(cpu.cpl)); }
+bool pae_pointers_valid(Cpu& cpu, std::uint64_t /*cr3*/) { return test(cpu).pae_pointers_valid; }
 void paging_changed(Cpu& cpu) { test(cpu).calls.push_back("paging"); }
 void cr3_written(Cpu& cpu, bool no_flush) {
   test(cpu).calls.push_back(no_flush ? "cr3 no flush" : "cr3");

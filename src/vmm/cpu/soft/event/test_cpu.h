@@ -48,6 +48,7 @@ struct TestCpu : Cpu {
 
   // ---- What was called
   std::vector<std::string> calls;
+  bool pae_pointers_valid = true;
   bool called(const std::string& what) const;
   std::map<std::uint32_t, std::uint64_t> platform_msrs;
   std::uint64_t task_priority = 0;

@@ -36,6 +36,16 @@ bool may_enter_long_mode(const Cpu& cpu) {
   return (cpu.cr4 & cr4::kPae) != 0 && !attributes_of(cs).is_long() && !task_is_16bit;
 }
 
+// Writes that turn PAE paging on, or change it, load its page-directory pointers.
+bool may_load_pointers(Cpu& cpu, std::uint64_t new_cr0, std::uint64_t new_cr4) {
+  constexpr std::uint64_t kCr0 = cr0::kCd | cr0::kNw | cr0::kPg;
+  constexpr std::uint64_t kCr4 = cr4::kPae | cr4::kPge | cr4::kPse | cr4::kSmep;
+  const bool changes = ((cpu.cr0 ^ new_cr0) & kCr0) != 0 || ((cpu.cr4 ^ new_cr4) & kCr4) != 0;
+  const bool is_pae =
+      (new_cr0 & cr0::kPg) != 0 && (new_cr4 & cr4::kPae) != 0 && (cpu.efer & efer::kLme) == 0;
+  return !changes || !is_pae || pae_pointers_valid(cpu, cpu.cr3);
+}
+
 }  // namespace
 
 bool write_cr0(Cpu& cpu, std::uint64_t value) {
@@ -48,6 +58,7 @@ bool write_cr0(Cpu& cpu, std::uint64_t value) {
       (!pages && paged && (cpu.mode == CodeMode::k64 || (cpu.cr4 & cr4::kPcide) != 0))) {
     return protection_fault(cpu);
   }
+  if (!may_load_pointers(cpu, value, cpu.cr4)) return protection_fault(cpu);
   const std::uint64_t changed = cpu.cr0 ^ value;
   cpu.cr0 = value;
   cpu.efer &= ~efer::kLma;
@@ -61,6 +72,8 @@ bool write_cr3(Cpu& cpu, std::uint64_t value) {
   const bool no_flush = (cpu.cr4 & cr4::kPcide) != 0 && (value & kCr3NoFlush) != 0;
   if (no_flush) value &= ~kCr3NoFlush;
   if (value >> kPhysicalBits != 0) return protection_fault(cpu);
+  const bool is_pae = (cpu.cr0 & cr0::kPg) != 0 && (cpu.cr4 & cr4::kPae) != 0 && !cpu.long_mode();
+  if (is_pae && !pae_pointers_valid(cpu, value)) return protection_fault(cpu);
   cpu.cr3 = value;
   cr3_written(cpu, no_flush);
   return true;
@@ -73,6 +86,7 @@ bool write_cr4(Cpu& cpu, std::uint64_t value) {
       ((set & cr4::kPcide) != 0 && (!cpu.long_mode() || (cpu.cr3 & kCr3Pcid) != 0))) {
     return protection_fault(cpu);
   }
+  if (!may_load_pointers(cpu, cpu.cr0, value)) return protection_fault(cpu);
   cpu.cr4 = value;
   if ((changed & kCr4Paging) != 0) paging_changed(cpu);
   return true;

@@ -242,6 +242,24 @@ TEST_F(System, Cr3) {
   EXPECT_TRUE(cpu.called("cr3 no flush"));
 }
 
+// Without long mode these load the page-directory pointers, and those have reserved bits.
+TEST_F(System, PaePointersAreCheckedWhenTheyAreLoaded) {
+  cpu.efer = 0;
+  cpu.pae_pointers_valid = false;
+  const std::uint64_t cr3 = cpu.cr3, good = cpu.cr4, paged = cpu.cr0;
+  expect_fault(write_cr(3, 0x12345020), kGp);
+  EXPECT_EQ(cpu.cr3, cr3);
+  expect_fault(write_cr(4, good ^ cr4::kPge), kGp);
+  EXPECT_EQ(cpu.cr4, good);
+  EXPECT_EQ(write_cr(4, good ^ cr4::kTsd), Next::kJump);  // does not load them
+  cpu.cr0 &= ~cr0::kPg;
+  EXPECT_EQ(write_cr(3, 0x12345020), Next::kJump);
+  expect_fault(write_cr(0, paged), kGp);
+  EXPECT_EQ(cpu.cr0, paged & ~cr0::kPg);
+  cpu.pae_pointers_valid = true;
+  EXPECT_EQ(write_cr(0, paged), Next::kJump);
+}
+
 TEST_F(System, Cr4KnowsWhatThisCpuHas) {
   const std::uint64_t good = cpu.cr4;
   for (const unsigned absent : {0u, 1u, 12u, 13u, 14u, 18u, 19u, 22u, 23u, 24u, 63u}) {

@@ -36,9 +36,8 @@ std::uint16_t x87_full_tags(const FxState& fx) {
 std::uint8_t x87_abridge_tags(std::uint16_t full) {
   unsigned abridged = 0;
   for (unsigned physical = 0; physical < 8; ++physical) {
-    if (((full >> (2 * physical)) & 3u) != kEmpty) {
-      abridged |= 1u << physical;
-    }
+    const unsigned tag = (unsigned{full} >> (2 * physical)) & 3u;
+    if (tag != kEmpty) abridged |= 1u << physical;
   }
   return static_cast<std::uint8_t>(abridged);
 }

@@ -8,7 +8,6 @@
 #include "vmm/cpu/soft/fast/jump.h"
 #include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
-#include "vmm/cpu/soft/trace.h"
 
 namespace sm::soft {
 
@@ -59,15 +58,20 @@ const Uop* find_block(Cpu& cpu, bool& fault) {
 bool execute_alone(Cpu& cpu) {
   const DecodedInsn* decoded = cpu.code->fetch_crossing(cpu.rip);
   if (decoded == nullptr) return false;
-  trace_insn(cpu, decoded->insn);
-  switch (decoded->function(cpu, decoded->insn)) {
+  const std::uint8_t length = decoded->insn.length;
+  Next next = decoded->function(cpu, decoded->insn);
+  for (std::uint32_t pieces = 1; next == Next::kRepeat && pieces < kPiecesPerInstruction;
+       ++pieces) {
+    if (cpu.attention.load(std::memory_order_relaxed) != 0) return true;
+    next = decoded->function(cpu, decoded->insn);
+  }
+  switch (next) {
     case Next::kNext:
-      cpu.rip += decoded->insn.length;
+      cpu.rip += length;
       break;
     case Next::kJump:
-      break;
     case Next::kRepeat:
-      return true;
+      break;
     case Next::kAborted:
       return false;
   }

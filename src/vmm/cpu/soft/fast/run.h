@@ -17,6 +17,10 @@ enum class BlockStop : std::uint8_t {
 
 inline constexpr std::int64_t kNoBudget = std::numeric_limits<std::int64_t>::max();
 
+// A string instruction counts as one more for each so many pieces of it, so that even an endless
+// one uses the budget up.
+inline constexpr std::uint32_t kPiecesPerInstruction = 256;
+
 // Comes back when `budget` instructions are executed or, at the latest, at the end of the block
 // where they are. Cpu::blocks.instructions counts exactly.
 BlockStop run_blocks(Cpu& cpu, std::int64_t budget = kNoBudget);

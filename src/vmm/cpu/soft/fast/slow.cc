@@ -1,6 +1,7 @@
 #include "vmm/cpu/soft/fast/slow.h"
 
 #include "vmm/cpu/soft/fast/jump.h"
+#include "vmm/cpu/soft/fast/run.h"
 
 namespace sm::soft::fast {
 
@@ -32,9 +33,12 @@ const Uop* continue_anywhere(Cpu& cpu) {
 
 [[gnu::noinline]] const Uop* finish_other(Cpu& cpu, const Uop* uop, Next next) {
   // The rest of a string instruction.
-  while (next == Next::kRepeat && cpu.attention.load(std::memory_order_relaxed) == 0) {
+  std::uint32_t pieces = 1;
+  while (next == Next::kRepeat && pieces < kPiecesPerInstruction &&
+         cpu.attention.load(std::memory_order_relaxed) == 0) {
     const DecodedInsn& decoded = insn_of(uop);
     next = decoded.function(cpu, decoded.insn);
+    ++pieces;
   }
   switch (next) {
     case Next::kNext:
@@ -45,7 +49,7 @@ const Uop* continue_anywhere(Cpu& cpu) {
       cpu.budget -= instructions_before(uop) + 1;
       return continue_anywhere(cpu);
     case Next::kRepeat:
-      cpu.budget -= instructions_before(uop);
+      cpu.budget -= instructions_before(uop) + (pieces == kPiecesPerInstruction ? 1 : 0);
       return leave(cpu);
     case Next::kAborted:
       cpu.budget -= instructions_before(uop);

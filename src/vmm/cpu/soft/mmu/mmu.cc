@@ -157,6 +157,7 @@ bool Mmu::translate(std::uint64_t linear, AccessKind kind, Privilege privilege, 
                           .explicit_with_ac = privilege == Privilege::kCurrent &&
                                               (cpu_.other_flags & eflags::kAc) != 0};
   std::uint32_t error_code = 0;
+  ++cpu_.counts.tlb_misses;
   if (walk_pages(machine_.memory(), mode_, cpu_.cr3, linear, kind, accessor, out, error_code)) {
     return true;
   }
@@ -225,6 +226,9 @@ bool Mmu::find_fetch(std::uint64_t linear, FetchPage& page) {
 
 void cpl_changed(Cpu& cpu) { cpu.mmu->select_bank(); }
 void paging_changed(Cpu& cpu) { cpu.mmu->paging_changed(); }
+bool pae_pointers_valid(Cpu& cpu, std::uint64_t cr3) {
+  return pae_pointers_valid(cpu.machine->memory(), cr3);
+}
 void cr3_written(Cpu& cpu, bool no_flush) { cpu.mmu->cr3_written(no_flush); }
 void invalidate_page(Cpu& cpu, std::uint64_t linear) { cpu.mmu->invalidate_page(linear); }
 void invalidate_pcid(Cpu& cpu, InvpcidType type, std::uint16_t pcid, std::uint64_t linear) {

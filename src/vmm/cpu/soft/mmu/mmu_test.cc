@@ -461,7 +461,11 @@ TEST_F(MmuTest, pae_paging) {
   EXPECT_EQ(write(kLinear), kFine);
   EXPECT_EQ(word(kPage), 0xABCDu);
   EXPECT_EQ(execute(kLinear), page_fault::kPresent | page_fault::kFetch);
+  EXPECT_TRUE(pae_pointers_valid(cpu(), cpu().cr3));
+  word(kRoot + 0x20) = kWritable;  // not present: anything may be in it
+  EXPECT_TRUE(pae_pointers_valid(cpu(), cpu().cr3));
   word(kRoot + 0x20 + 3 * 8) |= kWritable;  // no right there but reserved
+  EXPECT_FALSE(pae_pointers_valid(cpu(), cpu().cr3));
   mmu().flush_all();
   EXPECT_EQ(read(kLinear), page_fault::kPresent | page_fault::kReserved);
 }

@@ -209,6 +209,16 @@ PagingMode paging_mode(const Cpu& cpu) {
   return mode;
 }
 
+// Spec: SDM vol. 3, 4.4.1.
+bool pae_pointers_valid(const PhysicalMemory& memory, std::uint64_t cr3) {
+  constexpr std::uint64_t kReserved = kPaeLevels[0].reserved | kAboveAddress;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    const std::uint64_t value = Entry(memory, (cr3 & 0xFFFF'FFE0) + i * 8, true).value();
+    if ((value & kPresent) != 0 && (value & kReserved) != 0) return false;
+  }
+  return true;
+}
+
 // Spec: SDM vol. 3, 4.8. A guest that keeps changing the tables under the walk gets a page fault in
 // the end, which is always allowed to be spurious.
 bool walk_pages(const PhysicalMemory& memory, const PagingMode& mode, std::uint64_t cr3,

@@ -51,6 +51,10 @@ bool walk_pages(const PhysicalMemory& memory, const PagingMode& mode, std::uint6
                 std::uint64_t linear, AccessKind kind, Accessor accessor, Translation& out,
                 std::uint32_t& error_code);
 
+// Whether none of the four page-directory pointers of PAE paging that are present has a reserved
+// bit.
+bool pae_pointers_valid(const PhysicalMemory& memory, std::uint64_t cr3);
+
 // Address bits that page tables may use; those above are reserved.
 inline constexpr std::uint32_t kPhysicalBits = 40;
 
