@@ -102,6 +102,38 @@ TEST_F(BlocksTest, a_block_that_changes_itself_by_another_address_does_too) {
   expect_new_immediate(machine_, kAlias + 9);
 }
 
+TEST_F(BlocksTest, writes_beside_the_code_of_a_page_leave_it) {
+  // mov [rbx], eax; mov eax, 1; ud2
+  place(0, {0x89, 0x03, 0xB8, 1, 0, 0, 0, 0x0F, 0x0B});
+  cpu().gpr[soft::kRbx] = kCode + 0x400;
+  run_at(kCode);
+  const std::uint64_t made = cpu().blocks.blocks_made;
+  run_at(kCode);
+  EXPECT_EQ(cpu().blocks.blocks_made, made);
+  std::uint32_t written = 0;
+  std::memcpy(&written, machine_.ram(kCodeAt + 0x400), sizeof(written));
+  EXPECT_EQ(written, 1u);
+  // The last byte of the line that the code is in.
+  cpu().gpr[soft::kRbx] = kCode + 0x3F;
+  run_at(kCode);
+  run_at(kCode);
+  EXPECT_GT(cpu().blocks.blocks_made, made);
+}
+
+TEST_F(BlocksTest, lines_that_become_code_are_noticed) {
+  // mov byte [kCode + 0x81], 7; ud2. There: mov al, 5; ud2
+  Bytes writer{0xC6, 0x04, 0x25, 0, 0, 0, 0, 7, 0x0F, 0x0B};
+  const std::uint64_t operand = kCode + 0x81;
+  std::memcpy(&writer[3], &operand, 4);
+  place(0, writer);
+  place(0x80, {0xB0, 5, 0x0F, 0x0B});
+  run_at(kCode + 0x80);
+  EXPECT_EQ(reg(soft::kRax) & 0xFF, 5u);
+  run_at(kCode);
+  run_at(kCode + 0x80);
+  EXPECT_EQ(reg(soft::kRax) & 0xFF, 7u);
+}
+
 TEST_F(BlocksTest, code_that_a_device_writes_is_executed) {
   for (std::uint8_t value = 1; value < 5; ++value) {
     place(0, {0xB8, value, 0, 0, 0, 0x0F, 0x0B});
@@ -209,10 +241,10 @@ TEST_F(BlocksTest, an_instruction_follows_sti) {
 }
 
 TEST_F(BlocksTest, code_without_end_does_not_fill_memory) {
-  // Each round is new code: a device changes a byte of the page, and all of its blocks go.
+  // Each round is new code: a device changes a byte of the line, and all blocks of the page go.
   place(0, kLoop);
   for (int i = 0; i < 2000; ++i) {
-    place(kPage - 1, {static_cast<std::uint8_t>(i)});
+    place(0x3F, {static_cast<std::uint8_t>(i)});
     EXPECT_TRUE(run_at(kCode, 1'000'000).aborted);
   }
   EXPECT_GE(cpu().blocks.blocks_made, 2000u);

@@ -93,6 +93,7 @@ const DecodedInsn* CodeCache::decode_into(CodePage& page, std::uint64_t offset,
                                           std::uint64_t linear) {
   std::array<std::uint8_t, kMaxInsnLength> bytes;
   const std::size_t size = std::min<std::size_t>(bytes.size(), kPageSize - offset);
+  machine_.pages().add_code_lines(page.page, offset, offset + size);
   std::memcpy(bytes.data(), page.host + offset, size);
   Insn insn;
   const DecodeResult result = decode(std::span(bytes).first(size), cpu_.mode, insn);
@@ -149,6 +150,8 @@ const DecodedInsn* CodeCache::fetch_crossing(std::uint64_t linear) {
   Crossing& entry = (*crossings_)[linear / kPageSize % kCrossings];
   if (entry.linear != linear || entry.drops != drops || entry.first != first ||
       entry.second != second) {
+    machine_.pages().add_code_lines(first->page, linear & kPageMask, kPageSize);
+    machine_.pages().add_code_lines(second->page, 0, kMaxInsnLength);
     const DecodedInsn* decoded = decode_uncached(linear);
     if (decoded == nullptr) return nullptr;
     entry = {linear, drops, first, second, *decoded};

@@ -97,6 +97,9 @@ void Machine::code_written(std::uint64_t physical, std::uint64_t length) {
   const std::uint64_t last = memory_.page_number(physical + length - 1);
   if (first == PhysicalMemory::kNoPage || last == PhysicalMemory::kNoPage) return;
   for (std::uint64_t page = first; page <= last; ++page) {
+    const std::uint64_t begin = page == first ? physical & kPageMask : 0;
+    const std::uint64_t end = page == last ? ((physical + length - 1) & kPageMask) + 1 : kPageSize;
+    if (pages_.code_holders(page) == 0 || !pages_.has_code_lines(page, begin, end)) continue;
     if (const VcpuSet holders = pages_.take_code_holders(page)) drop_code(page, holders);
   }
 }

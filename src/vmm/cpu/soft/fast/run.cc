@@ -1,12 +1,14 @@
 #include "vmm/cpu/soft/fast/run.h"
 
-#include <span>
+#include <array>
+#include <cstring>
 #include <utility>
 
 #include "vmm/cpu/soft/code_cache.h"
 #include "vmm/cpu/soft/decode/decoder.h"
 #include "vmm/cpu/soft/fast/jump.h"
 #include "vmm/cpu/soft/fast/translate.h"
+#include "vmm/cpu/soft/machine.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
 
 namespace sm::soft {
@@ -24,13 +26,25 @@ void execute(Cpu& cpu, const Uop* uop) {
 // What instructions are near enough to the end of their page to leave it.
 constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
 
+// Of a copy of the page: where the block ends is known behind the translation, and only when the
+// lines up to there are marked does a write to them make itself heard. Until then it shows in a
+// comparison.
+bool translate_page(Cpu& cpu, const CodePage& page, std::uint16_t offset, TranslatedBlock& made) {
+  std::array<std::uint8_t, kPageSize> copy;
+  for (;;) {
+    std::memcpy(copy.data() + offset, page.host + offset, kPageSize - offset);
+    if (!translate(copy, offset, made)) return false;
+    const auto end = static_cast<std::size_t>(made.uops[made.count].disp);
+    cpu.machine->pages().add_code_lines(page.page, offset, end);
+    if (std::memcmp(copy.data() + offset, page.host + offset, end - offset) == 0) return true;
+  }
+}
+
 // The block at `offset` of a page, made if there is none. Null: the instruction cannot be kept.
 const Uop* block_at(Cpu& cpu, CodePage& page, std::uint64_t offset) {
   if (const Uop* block = page.blocks.find(offset)) return block;
-  const std::span<const std::uint8_t, kPageSize> bytes(
-      reinterpret_cast<const std::uint8_t*>(page.host), kPageSize);
   TranslatedBlock& made = cpu.code->translated();
-  if (!translate(bytes, static_cast<std::uint16_t>(offset), made)) return nullptr;
+  if (!translate_page(cpu, page, static_cast<std::uint16_t>(offset), made)) return nullptr;
   cpu.code->add_insns(made.count);
   ++cpu.blocks.blocks_made;
   cpu.blocks.insns_made += made.count;

@@ -2,6 +2,8 @@
 // write translation to it. A vCPU may have a write translation only while nobody has code of the
 // page, so every write to code takes the slow path and is noticed.
 //
+// Beside that, which lines of a page were ever decoded: writes to others leave the code as it is.
+//
 // Both halves of a page's word change and are read in one atomic operation: who registers as a
 // holder of code sees every earlier writer, and a writer sees every earlier holder of code.
 // Any thread.
@@ -24,8 +26,9 @@ class PageMap {
   PageMap() = default;
   // The host gives zeroed memory for it when a part is first used.
   explicit PageMap(std::uint64_t pages)
-      : words_(static_cast<std::uint16_t*>(std::calloc(pages, sizeof(std::uint16_t)))) {}
-  bool valid() const { return words_ != nullptr; }
+      : words_(static_cast<std::uint16_t*>(std::calloc(pages, sizeof(std::uint16_t)))),
+        lines_(static_cast<std::uint64_t*>(std::calloc(pages, sizeof(std::uint64_t)))) {}
+  bool valid() const { return words_ != nullptr && lines_ != nullptr; }
 
   VcpuSet code_holders(std::uint64_t page) const {
     return static_cast<VcpuSet>(word(page).load(std::memory_order_relaxed) & 0xFF);
@@ -46,6 +49,18 @@ class PageMap {
     word(page).fetch_and(static_cast<std::uint16_t>(~vcpu_bit(vcpu)));
   }
 
+  // The bytes [begin, end) of the page, `end` at most its size, are about to be decoded, or were
+  // and are to be compared with what was: whoever writes to them later finds that in
+  // has_code_lines(), and what was written earlier is seen. Lines stay: other code in the page
+  // makes them more.
+  void add_code_lines(std::uint64_t page, std::uint64_t begin, std::uint64_t end) {
+    lines(page).fetch_or(lines_of(begin, end));
+  }
+  // Behind the write.
+  bool has_code_lines(std::uint64_t page, std::uint64_t begin, std::uint64_t end) {
+    return (lines(page).fetch_or(0) & lines_of(begin, end)) != 0;
+  }
+
   // False: somebody holds code of the page, and no write translation may be made.
   bool add_writer(std::uint64_t page, std::uint32_t vcpu) {
     const auto bit = static_cast<std::uint16_t>(vcpu_bit(vcpu) << 8);
@@ -59,12 +74,20 @@ class PageMap {
 
  private:
   struct Free {
-    void operator()(std::uint16_t* words) const { std::free(words); }
+    void operator()(void* memory) const { std::free(memory); }
   };
+  // 64 lines of 64 bytes.
+  static std::uint64_t lines_of(std::uint64_t begin, std::uint64_t end) {
+    return ~0ull << begin / 64 & ~0ull >> (63 - (end - 1) / 64);
+  }
+  std::atomic_ref<std::uint64_t> lines(std::uint64_t page) const {
+    return std::atomic_ref<std::uint64_t>(lines_.get()[page]);
+  }
   std::atomic_ref<std::uint16_t> word(std::uint64_t page) const {
     return std::atomic_ref<std::uint16_t>(words_.get()[page]);
   }
   std::unique_ptr<std::uint16_t[], Free> words_;
+  std::unique_ptr<std::uint64_t[], Free> lines_;
 };
 
 }  // namespace sm::soft
