@@ -1,8 +1,10 @@
 #include "runtime/worker/trace_file.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
-#include <cstdio>
+#include <string_view>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -12,24 +14,23 @@ namespace sm {
 namespace {
 
 constexpr std::size_t kBuffer = 64 * 1024;
+constexpr std::string_view kOlder = "\n--- older steps follow ---\n";
+
+Result<UniqueFd> open_trace(const std::string& path) {
+  return SM_TRY_WITH(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--trace");
+}
 
 }  // namespace
 
-Result<std::unique_ptr<TraceFile>> TraceFile::create(std::string path, std::size_t bytes) {
-  std::unique_ptr<TraceFile> trace(new TraceFile(std::move(path), bytes));
-  SM_TRY_STATUS(trace->open());
-  return trace;
+Result<std::unique_ptr<TraceFile>> TraceFile::create(const std::string& path, std::size_t bytes) {
+  UniqueFd first = SM_TRY(open_trace(path));
+  UniqueFd second = SM_TRY(open_trace(path + ".1"));
+  return std::unique_ptr<TraceFile>(new TraceFile(std::move(first), std::move(second), bytes));
 }
 
 TraceFile::~TraceFile() {
   const std::lock_guard lock(mutex_);
   flush_locked();
-}
-
-Status TraceFile::open() {
-  file_ = SM_TRY_WITH(open_file(path_, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--trace");
-  written_ = 0;
-  return {};
 }
 
 void TraceFile::line(std::string_view text) {
@@ -41,16 +42,19 @@ void TraceFile::line(std::string_view text) {
 
 void TraceFile::flush_locked() {
   if (!file_.valid() || buffer_.empty()) return;
-  const bool ok = write_all(file_.get(), as_byte_span(buffer_)).has_value();
+  bool ok = write_all(file_.get(), as_byte_span(buffer_)).has_value();
   written_ += buffer_.size();
   buffer_.clear();
-  if (!ok) {
-    file_.reset();
-    return;
+  if (ok && written_before_) {
+    ok = ::pwrite(file_.get(), kOlder.data(), kOlder.size(), static_cast<off_t>(written_)) > 0;
   }
-  if (written_ < bytes_) return;
-  const bool moved = std::rename(path_.c_str(), (path_ + ".1").c_str()) == 0;
-  if (!moved || !open()) file_.reset();
+  if (ok && written_ >= bytes_) {
+    std::swap(file_, other_);
+    ok = ::lseek(file_.get(), 0, SEEK_SET) == 0;
+    written_ = 0;
+    written_before_ = ++turns_ > 1;
+  }
+  if (!ok) file_.reset();
 }
 
 }  // namespace sm

@@ -1,12 +1,16 @@
-// TraceFile: where a traced VM writes every step of its vCPUs. The newest of them are kept: when
-// PATH is full it becomes PATH.1 in place of an earlier one, and another PATH begins.
+// TraceFile: where a traced VM writes every step of its vCPUs. Two files of a limited size take
+// turns, PATH and PATH.1, so that the newest steps are kept. Both are open from the start, since a
+// worker in its sandbox opens and truncates nothing; where a file is written again, a line tells
+// the new steps from the old ones behind it.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -18,7 +22,7 @@ class TraceFile final : public SoftTraceSink {
  public:
   static constexpr std::size_t kDefaultBytes = 256u << 20;  // of each of the two files
 
-  static Result<std::unique_ptr<TraceFile>> create(std::string path,
+  static Result<std::unique_ptr<TraceFile>> create(const std::string& path,
                                                    std::size_t bytes = kDefaultBytes);
   ~TraceFile() override;
   TraceFile(const TraceFile&) = delete;
@@ -30,14 +34,16 @@ class TraceFile final : public SoftTraceSink {
   void line(std::string_view text) override;
 
  private:
-  TraceFile(std::string path, std::size_t bytes) : path_(std::move(path)), bytes_(bytes) {}
-  Status open();
+  TraceFile(UniqueFd first, UniqueFd second, std::size_t bytes)
+      : bytes_(bytes), file_(std::move(first)), other_(std::move(second)) {}
   void flush_locked();
 
-  const std::string path_;
   const std::size_t bytes_;
   std::mutex mutex_;  // guards what follows
   UniqueFd file_;     // none: writing failed
+  UniqueFd other_;
+  bool written_before_ = false;  // the file is written again
+  std::uint64_t turns_ = 0;      // how often the files changed
   std::size_t written_ = 0;
   std::string buffer_;
 };

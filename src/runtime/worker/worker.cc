@@ -142,6 +142,7 @@ class Worker {
   std::unique_ptr<ControlSocket> control_;
   UniqueFd stats_file_;
   std::unique_ptr<TraceFile> trace_;  // the VM writes to it
+  UniqueFd stats_file_;
   std::unique_ptr<Vm> vm_;
   SnapshotManifest facts_;  // of this VM's snapshots, as far as they are known before
   std::optional<Error> failure_;
@@ -234,6 +235,10 @@ Status Worker::start_vm() {
         SM_TRY_WITH(open_file(options_.stats, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--stats");
   }
   if (!options_.trace.empty()) trace_ = SM_TRY(TraceFile::create(options_.trace));
+  if (!options_.stats.empty()) {
+    stats_file_ =
+        SM_TRY_WITH(open_file(options_.stats, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--stats");
+  }
   auto snapshot = SM_TRY(restore_source());
   OpenedSnapshot* source = snapshot ? &*snapshot : nullptr;
   VmConfig config = SM_TRY(vm_config(options_, source));
