@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { kThreads = 4, kTimes = 3000, kPlaces = 3 };
+enum { kThreads = 4, kTimes = 1000, kPlaces = 3 };
 
 static uint8_t* memory;
 // Aligned, across cache lines, across pages.
