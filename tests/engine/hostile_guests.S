@@ -241,7 +241,9 @@ GUEST code_storm
     DONE
 4:  cmpl $1, 0x30000
     jb 4b
-5:  add $0x01010101, %eax
+5:  inc %edx
+    movzbl %dl, %eax
+    imul $0x01010101, %eax, %eax
     mov %eax, 4(%rdi)
     cmpl $2, 0x30000
     jne 5b

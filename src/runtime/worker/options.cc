@@ -230,9 +230,6 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
 }
 
 Status check_together(const Values& o) {
-  if (!o.trace.empty() && !o.no_sandbox) {
-    return usage("--trace: the sandbox lets a worker begin no new file; add --no-sandbox");
-  }
   if (!o.restore_from.empty() && (!o.kernel.empty() || !o.initramfs.empty() || o.cmdline)) {
     return usage(
         "--restore-from: a restored VM has its kernel already; leave out --kernel, "

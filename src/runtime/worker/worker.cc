@@ -142,7 +142,6 @@ class Worker {
   std::unique_ptr<ControlSocket> control_;
   UniqueFd stats_file_;
   std::unique_ptr<TraceFile> trace_;  // the VM writes to it
-  UniqueFd stats_file_;
   std::unique_ptr<Vm> vm_;
   SnapshotManifest facts_;  // of this VM's snapshots, as far as they are known before
   std::optional<Error> failure_;
@@ -230,10 +229,6 @@ void Worker::describe(const EngineChoice& engine, const VmConfig& config,
 // Every input is open before the sandbox's first step, every thread and descriptor of the VM exists
 // before its second, and no instruction of the guest has run before it.
 Status Worker::start_vm() {
-  if (!options_.stats.empty()) {
-    stats_file_ =
-        SM_TRY_WITH(open_file(options_.stats, O_WRONLY | O_CREAT | O_TRUNC, 0600), "--stats");
-  }
   if (!options_.trace.empty()) trace_ = SM_TRY(TraceFile::create(options_.trace));
   if (!options_.stats.empty()) {
     stats_file_ =
