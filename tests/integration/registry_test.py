@@ -47,7 +47,7 @@ class Case(unittest.TestCase):
         self.home = tempfile.mkdtemp(prefix="home-", dir=self.shared)
         self.env = dict(os.environ, HOME=self.home, XDG_DATA_HOME=f"{self.home}/data", XDG_CACHE_HOME=f"{self.home}/cache",
                         XDG_CONFIG_HOME=f"{self.home}/config", XDG_RUNTIME_DIR=f"{self.home}/run", NO_PROXY="*")
-        for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE"):
+        for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE", "no_proxy"):
             self.env.pop(name, None)
         os.mkdir(f"{self.home}/run", 0o700)
         self.store = f"{self.home}/data/supermachine/images"
@@ -195,6 +195,18 @@ class Pull(Case):
         while not condition():
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
+
+    def test_through_a_proxy(self):
+        proxy = HoldingProxy(self.registry, 1 << 40)
+        self.addCleanup(proxy.close)
+        self.configure(**{"behind.invalid:5000": {"plain_http": True}})
+        self.env.pop("http_proxy", None)
+        self.env.update(HTTP_PROXY=f"http://{proxy.host}", NO_PROXY="behind.invalid")
+        self.fails("pull", "behind.invalid:5000/team/app:v1", text="behind.invalid")
+        self.assertEqual(proxy.gets, [])
+        self.env["NO_PROXY"] = "other.invalid"
+        self.ok("pull", "behind.invalid:5000/team/app:v1")
+        self.assertTrue(all(path.startswith("http://behind.invalid:5000/v2/team/app/") for path in proxy.gets), proxy.gets)
 
     def test_full_disk(self):
         layout = f"{self.home}/big"
