@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "oci/digest.h"
+#include "oci/image_name.h"
 #include "oci/reference.h"
 #include "oci/safe_path.h"
 #include "oci/text.h"
@@ -24,6 +25,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     SM_CHECK(reference->text() == text);
   } else {
     SM_CHECK(!reference.error().remedy().empty());
+  }
+  if (const auto name = sm::parse_image_name(text)) {
+    // The parts go into URLs and paths; the full form means itself.
+    SM_CHECK(name->text().find_first_of(" ?#%\\\r\n") == std::string::npos);
+    SM_CHECK(name->repository.find("..") == std::string::npos);
+    SM_CHECK(name->digest.has_value() != !name->tag.empty());
+    const auto again = sm::parse_image_name(name->text());
+    SM_CHECK(again && again->text() == name->text());
   }
   if (const auto digest = sm::Digest::parse(text)) SM_CHECK(digest->text() == text);
   if (const auto path = sm::safe_path(text)) {

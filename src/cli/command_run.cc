@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/transfer_bars.h"
 #include "runtime/run_image.h"
 #include "runtime/vm_dir.h"
 
@@ -22,6 +23,9 @@ struct Typed {
   RunOptions options;
   std::string memory = "512m";
   std::string cpus = "1";
+  std::string pull = "missing";
+  std::string platform = "linux/amd64";
+  bool quiet = false;
   std::string entrypoint;
   CLI::Option* entrypoint_option = nullptr;
   bool remove = false;
@@ -49,7 +53,7 @@ Status take_image(std::vector<std::string> words, RunOptions& options) {
   if (!words.empty() && words[0] == "--") words.erase(words.begin());
   if (words.empty()) {
     return fail(Code::kInvalidArgument, "no image given",
-                "name one: supermachine run oci:DIR:TAG [COMMAND...]");
+                "name one: supermachine run IMAGE [COMMAND...]");
   }
   if (words[0].size() > 1 && words[0][0] == '-') {
     return fail(Code::kInvalidArgument, "unknown option " + words[0],
@@ -60,11 +64,21 @@ Status take_image(std::vector<std::string> words, RunOptions& options) {
   return {};
 }
 
+// The guest's processor is this machine's.
+Result<Platform> parse_run_platform(const std::string& text) {
+  auto platform = SM_TRY(parse_platform_text(text));
+  if (platform.os == "linux" && platform.architecture == "amd64") return platform;
+  return fail(Code::kUnsupported, "--platform " + text + ": VMs run linux/amd64 only",
+              "use an image that was built for linux/amd64");
+}
+
 Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
   RunOptions& o = typed.options;
   SM_TRY_STATUS(take_image(std::move(words), o));
   o.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
   o.cpus = SM_TRY(parse_cpus(typed.cpus));
+  o.pull = SM_TRY(parse_pull_policy(typed.pull));
+  o.platform = SM_TRY(parse_run_platform(typed.platform));
   if (typed.entrypoint_option->count() > 0) o.entrypoint = typed.entrypoint;
   if (!o.name.empty()) SM_TRY_STATUS(check_name(o.name));
   std::vector<std::string> file_env;
@@ -73,8 +87,17 @@ Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
     auto entries = SM_TRY(parse_env_file(text, path, host_env));
     file_env.insert(file_env.end(), entries.begin(), entries.end());
   }
+  TransferBars transfers("pulling " + o.image, typed.quiet);
   LayerProgressBar bar;
-  return run_image(o, file_env, host_env, bar.observer());
+  ImageObservers observers{transfers.observer(), bar.observer()};
+  // The first converted byte ends the download's lines.
+  if (observers.layers) {
+    observers.layers = [&transfers, inner = observers.layers](auto... progress) {
+      transfers.clear();
+      inner(progress...);
+    };
+  }
+  return run_image(o, file_env, host_env, observers);
 }
 
 int act(Typed& typed, std::vector<std::string> words) {
@@ -129,6 +152,15 @@ void add_options(CLI::App& command, Typed& t) {
   command.add_flag(
       "--no-snapshot{false}", o.snapshot,
       "Boot the VM instead of going on from a snapshot of a booted one, and make none");
+  command.add_option("--pull", t.pull, "When to fetch the image: missing, always or never")
+      ->type_name("POLICY")
+      ->capture_default_str()
+      ->multi_option_policy(one);
+  command.add_option("--platform", t.platform, "Which of the image's variants to take")
+      ->type_name("OS/ARCH[/VARIANT]")
+      ->capture_default_str()
+      ->multi_option_policy(one);
+  command.add_flag("-q,--quiet", t.quiet, "Show no progress of a download");
   command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
       ->check(CLI::IsMember({"auto", "kvm", "soft"}))
       ->type_name("ENGINE")
@@ -146,11 +178,12 @@ void add_run(CLI::App& app, Action& chosen) {
   auto typed = std::make_shared<Typed>();
   command->set_help_flag("--help", "Print this help and exit");
   command->footer(
-      "IMAGE is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME].\n"
+      "IMAGE is a name such as debian:12 or host:5000/path@sha256:..., an id of the store, or\n"
+      "oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME].\n"
       "The exit status is the command's; 128+N when signal N ended it; 127 when the command was\n"
       "not found, 126 when it could not be executed, 125 when supermachine itself failed.\n\n"
       "Examples:\n"
-      "  supermachine run oci:./busybox:latest echo hello\n"
+      "  supermachine run busybox echo hello\n"
       "  supermachine run -it -m 1g --cpus 2 oci:./debian:12 bash\n"
       "  tar c . | supermachine run -i oci:./debian:12 tar t\n");
   add_options(*command, *typed);

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 
 namespace sm {
 
@@ -13,5 +14,18 @@ using Action = std::function<int()>;
 void add_run(CLI::App& app, Action& chosen);
 void add_doctor(CLI::App& app, Action& chosen);
 void add_version(CLI::App& app, Action& chosen);
+
+// Images: also below `image`, some under another verb there.
+void add_image(CLI::App& app, Action& chosen);
+void add_images(CLI::App& app, Action& chosen, const std::string& verb);
+void add_pull(CLI::App& app, Action& chosen);
+void add_push(CLI::App& app, Action& chosen);
+void add_rmi(CLI::App& app, Action& chosen, const std::string& verb);
+void add_tag(CLI::App& app, Action& chosen);
+void add_inspect(CLI::App& app, Action& chosen);
+void add_history(CLI::App& app, Action& chosen);
+void add_save(CLI::App& app, Action& chosen);
+void add_load(CLI::App& app, Action& chosen);
+void add_system(CLI::App& app, Action& chosen);
 
 }  // namespace sm

@@ -18,6 +18,17 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   sm::Action chosen;
   sm::add_run(app, chosen);
+  sm::add_images(app, chosen, "images");
+  sm::add_pull(app, chosen);
+  sm::add_push(app, chosen);
+  sm::add_rmi(app, chosen, "rmi");
+  sm::add_tag(app, chosen);
+  sm::add_inspect(app, chosen);
+  sm::add_history(app, chosen);
+  sm::add_save(app, chosen);
+  sm::add_load(app, chosen);
+  sm::add_image(app, chosen);
+  sm::add_system(app, chosen);
   sm::add_doctor(app, chosen);
   sm::add_version(app, chosen);
   try {

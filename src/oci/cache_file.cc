@@ -1,24 +1,20 @@
 // Cache files on disk.
 #include "oci/cache_file.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sqfs/super.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <condition_variable>
 #include <cstdio>
-#include <memory>
-#include <mutex>
 #include <string_view>
 #include <utility>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "oci/folder.h"
+#include "oci/locked_file.h"
 #include "oci/text.h"
 
 namespace sm {
@@ -51,24 +47,6 @@ bool is_sound(const std::string& path) {
          super.directory_table_start < super.bytes_used && super.id_table_start < super.bytes_used;
 }
 
-// True when `fd` is still what the path names.
-bool is_same_file(int fd, const std::string& path) {
-  struct stat held {};
-  struct stat named {};
-  return ::fstat(fd, &held) == 0 && ::lstat(path.c_str(), &named) == 0 &&
-         held.st_ino == named.st_ino && held.st_dev == named.st_dev;
-}
-
-// Nothing tells when a lock of another process is free, so one asks again after a while. Ends early
-// on a stop request.
-void pause_for_lock(const std::stop_token& stop) {
-  constexpr auto kInterval = std::chrono::milliseconds(25);
-  std::mutex mutex;
-  std::condition_variable_any nobody_signals;
-  std::unique_lock lock(mutex);
-  nobody_signals.wait_for(lock, stop, kInterval, [] { return false; });
-}
-
 }  // namespace
 
 std::optional<CachedLayer> find_cached_layer(const std::string& root, const std::string& key) {
@@ -84,21 +62,10 @@ std::optional<CachedLayer> find_cached_layer(const std::string& root, const std:
 Result<PartialFile> PartialFile::lock(const std::string& root, const std::string& key,
                                       const std::stop_token& stop) {
   const auto path = partial_path(root, key);
-  while (!stop.stop_requested()) {
-    auto fd = SM_TRY(open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK && errno != EINTR)
-        return fail_errno("lock " + printable(path), errno);
-      pause_for_lock(stop);
-      continue;
-    }
-    // Whoever held it before may have renamed or removed it.
-    if (!is_same_file(fd.get(), path)) continue;
-    PartialFile file(std::move(fd), root, key);
-    if (::ftruncate(file.fd(), 0) != 0) return fail_errno("truncate " + printable(path), errno);
-    return file;
-  }
-  return fail(Code::kGone, "converting the image was cancelled");
+  auto fd = SM_TRY(lock_file(path, LockKind::kExclusive, stop));
+  PartialFile file(std::move(fd), root, key);
+  if (::ftruncate(file.fd(), 0) != 0) return fail_errno("truncate " + printable(path), errno);
+  return file;
 }
 
 PartialFile::~PartialFile() {
@@ -117,20 +84,28 @@ Result<CachedLayer> PartialFile::commit(bool hides_lower_layers) {
   return CachedLayer{to, hides_lower_layers};
 }
 
-void remove_stale_partials(const std::string& root) {
-  struct CloseDir {
-    void operator()(DIR* dir) const { ::closedir(dir); }
-  };
-  const std::unique_ptr<DIR, CloseDir> dir(::opendir(root.c_str()));
-  if (!dir) return;
-  while (const auto* entry = ::readdir(dir.get())) {
-    const std::string name = entry->d_name;
-    if (!name.ends_with(kPartialSuffix)) continue;
-    const auto path = root + "/" + name;
-    auto fd = open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
-    if (!fd || ::flock(fd->get(), LOCK_EX | LOCK_NB) != 0) continue;
-    if (is_same_file(fd->get(), path)) ::unlink(path.c_str());
+std::vector<CacheFile> list_cache_files(const std::string& root) {
+  std::vector<CacheFile> out;
+  for (const auto& name : folder_names(root)) {
+    for (const std::string_view suffix : {".opaque.squashfs", ".squashfs"}) {
+      if (!name.ends_with(suffix)) continue;
+      struct stat info {};
+      auto path = root + "/" + name;
+      if (::lstat(path.c_str(), &info) != 0) break;
+      out.push_back({name.substr(0, name.size() - suffix.size()), std::move(path),
+                     static_cast<std::uint64_t>(info.st_size)});
+      break;
+    }
   }
+  return out;
 }
+
+bool remove_cache_file(const std::string& path) {
+  const auto fd = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!fd || !try_lock(fd->get(), LockKind::kExclusive)) return false;
+  return ::unlink(path.c_str()) == 0;
+}
+
+void remove_stale_partials(const std::string& root) { remove_unlocked(root, kPartialSuffix); }
 
 }  // namespace sm

@@ -5,9 +5,11 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "oci/layer_cache.h"
 
 namespace sm {
 
@@ -41,6 +43,11 @@ class PartialFile {
   std::string root_;
   std::string key_;
 };
+
+// All finished files.
+std::vector<CacheFile> list_cache_files(const std::string& root);
+// False when somebody has it locked, or it cannot be removed.
+bool remove_cache_file(const std::string& path);
 
 // Removes partial files that nobody holds.
 void remove_stale_partials(const std::string& root);

@@ -189,16 +189,28 @@ Result<ImageSource> ImageSource::from_layout(std::shared_ptr<const BlobStore> st
                                              const Platform& wanted) {
   auto document = read_document(*store, "index.json", kMaxManifestBytes);
   if (!document) return fail(explain_missing(std::move(document).error(), *store, "oci"));
-  auto text = *std::move(document);
-  const auto top = SM_TRY(parse_index(text));
-  auto index = SM_TRY(select_tag(top, reference.tag));
+  const auto top = SM_TRY(parse_index(*document));
+  return from_index(std::move(store), SM_TRY(select_tag(top, reference.tag)), wanted);
+}
+
+Result<ImageSource> ImageSource::open(std::shared_ptr<const BlobStore> store,
+                                      const Descriptor& target, const Platform& wanted) {
+  auto bare = target;
+  bare.platform.reset();
+  return from_index(std::move(store), Index{{std::move(bare)}}, wanted);
+}
+
+Result<ImageSource> ImageSource::from_index(std::shared_ptr<const BlobStore> store, Index index,
+                                            const Platform& wanted) {
   for (int depth = 0; depth < kMaxIndexDepth; ++depth) {
     const auto chosen = index.manifests.size() == 1 && !index.manifests.front().platform
                             ? index.manifests.front()
                             : SM_TRY(choose_platform(index, wanted));
-    text = SM_TRY(read_described(*store, chosen, kMaxManifestBytes, "manifest"));
+    const auto text = SM_TRY(read_described(*store, chosen, kMaxManifestBytes, "manifest"));
     if (SM_TRY(document_kind(chosen.media_type, text)) == DocumentKind::kManifest) {
-      return from_manifest(std::move(store), text, wanted);
+      auto image = SM_TRY(from_manifest(std::move(store), text, wanted));
+      image.manifest_ = chosen;
+      return image;
     }
     index = SM_TRY(parse_index(text));
   }
@@ -209,7 +221,7 @@ Result<ImageSource> ImageSource::from_layout(std::shared_ptr<const BlobStore> st
 Result<ImageSource> ImageSource::from_manifest(std::shared_ptr<const BlobStore> store,
                                                std::string_view text, const Platform& wanted) {
   auto manifest = SM_TRY(parse_manifest(text));
-  const auto config_text =
+  auto config_text =
       SM_TRY(read_described(*store, manifest.config, kMaxConfigBytes, "image configuration"));
   auto config = SM_TRY(parse_image_config(config_text));
   SM_TRY_STATUS(check_platform(config.platform, wanted));
@@ -225,7 +237,7 @@ Result<ImageSource> ImageSource::from_manifest(std::shared_ptr<const BlobStore> 
                                 .size = layer.blob.size,
                                 .blob = blob_name(layer.blob.digest)});
   }
-  return ImageSource(std::move(store), std::move(config), std::move(layers),
+  return ImageSource(std::move(store), std::move(config), std::move(config_text), std::move(layers),
                      manifest.config.digest);
 }
 
@@ -237,7 +249,7 @@ Result<ImageSource> ImageSource::from_docker(std::shared_ptr<const BlobStore> st
   if (!text) return fail(explain_missing(std::move(text).error(), *store, "docker-archive"));
   const auto images = SM_TRY(parse_docker_manifest(*text));
   const auto image = SM_TRY(choose_docker_image(images, reference.tag));
-  const auto config_text = SM_TRY(read_document(*store, image.config, kMaxConfigBytes));
+  auto config_text = SM_TRY(read_document(*store, image.config, kMaxConfigBytes));
   const auto id = Hasher::of(as_byte_span(config_text));
   // The name of the configuration is its digest.
   const auto stated = digest_in_name(image.config);
@@ -259,7 +271,8 @@ Result<ImageSource> ImageSource::from_docker(std::shared_ptr<const BlobStore> st
                                 .size = blob.size,
                                 .blob = image.layers[i]});
   }
-  return ImageSource(std::move(store), std::move(config), std::move(layers), id);
+  return ImageSource(std::move(store), std::move(config), std::move(config_text), std::move(layers),
+                     id);
 }
 
 Result<ByteStreamPtr> ImageSource::open_layer(std::size_t index, std::uint64_t limit,

@@ -136,6 +136,16 @@ Result<PreparedImage> LayerCache::prepare(const ImageSource& image, ProgressCall
   return out;
 }
 
+std::vector<std::string> LayerCache::keys(const ImageSource& image) const {
+  std::vector<std::string> out;
+  for (auto& job : plan(image)) out.push_back(std::move(job.key));
+  return out;
+}
+
+std::vector<CacheFile> LayerCache::files() const { return list_cache_files(options_.root); }
+
+bool LayerCache::remove(const CacheFile& file) const { return remove_cache_file(file.path); }
+
 void LayerCache::work(std::vector<Job>& jobs, Run& run) const {
   while (true) {
     const auto index = run.next_job.fetch_add(1);

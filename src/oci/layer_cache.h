@@ -33,6 +33,13 @@ struct PrepareProgress {
 // Called by the converting threads, one call at a time; must not call back into the cache.
 using ProgressCallback = std::function<void(const PrepareProgress&)>;
 
+// One file of the cache.
+struct CacheFile {
+  std::string key;  // what it is made of
+  std::string path;
+  std::uint64_t size = 0;
+};
+
 struct PreparedImage {
   std::vector<std::string> layers;  // squashfs files, base first, never empty
   std::size_t converted = 0;        // how many of them were not in the cache
@@ -50,6 +57,13 @@ class LayerCache {
   // Code::kGone. After an error nothing half-written is left.
   Result<PreparedImage> prepare(const ImageSource& image, ProgressCallback progress = {},
                                 std::stop_token stop = {}) const;
+
+  // The keys of the files that prepare() would give.
+  std::vector<std::string> keys(const ImageSource& image) const;
+  // The finished files.
+  std::vector<CacheFile> files() const;
+  // Removes a file unless some program holds a lock on it, as those do that run a VM from it.
+  bool remove(const CacheFile& file) const;
 
  private:
   struct Job;

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 
 #include "oci/text.h"
@@ -49,14 +50,9 @@ tl::unexpected<Error> no_transport(std::string_view text, PathProbe probe) {
         "\"" + printable(text) + "\" exists here, but what kind of image it is must be said",
         std::string(kForms));
   }
-  constexpr std::string_view kRegistry = "docker://";
-  if (text.starts_with(kRegistry)) text.remove_prefix(kRegistry.size());
-  const auto name = printable(text);
-  return fail(
-      Code::kUnsupported,
-      "\"" + name + "\" names an image in a registry; only local images are supported so far",
-      "copy it to a local folder first, for example: skopeo copy docker://" + name +
-          " oci:/tmp/image:latest, and then use oci:/tmp/image:latest");
+  return fail(Code::kUnsupported,
+              "\"" + printable(text) + "\" names an image of a registry, not one that lies here",
+              std::string(kForms));
 }
 
 // Where the path ends: at the end of the text or at a colon.
@@ -84,6 +80,14 @@ std::string ImageReference::text() const {
   out += path;
   if (!tag.empty()) out += ":" + tag;
   return out;
+}
+
+bool is_local_reference(std::string_view text) {
+  const auto begins = [&](std::string_view prefix) { return text.starts_with(prefix); };
+  return std::any_of(kForeignTransports.begin(), kForeignTransports.end(), begins) ||
+         std::any_of(kTransports.begin(), kTransports.end(),
+                     [&](const TransportRow& row) { return begins(row.prefix); }) ||
+         begins("/") || begins("./") || begins("../");
 }
 
 Result<ImageReference> parse_reference(std::string_view text, PathProbe probe) {

@@ -25,6 +25,10 @@ struct ImageReference {
   std::string text() const;
 };
 
+// Whether the text is one of these forms, right or wrong; else it is a name. Forms of other tools
+// and paths are taken for them too: parse_reference() explains what is wrong.
+bool is_local_reference(std::string_view text);
+
 // Whether something exists at a path; replaced in tests.
 using PathProbe = bool (*)(const std::string& path);
 bool path_exists(const std::string& path);

@@ -1,4 +1,4 @@
-// An image's layers as disks, prepared while the user can still interrupt.
+// An image's layers as disks, fetched and prepared while the user can still interrupt.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "oci/image_config.h"
+#include "runtime/images.h"
 #include "runtime/session_signals.h"
 
 namespace sm {
@@ -16,14 +18,20 @@ namespace sm {
 using LayerObserver = std::function<void(std::size_t layer, std::size_t layers, std::uint64_t done,
                                          std::uint64_t total)>;
 
+struct ImageObservers {
+  TransferObserver transfer;  // of a pull
+  LayerObserver layers;
+};
+
 struct LoadedImage {
   ImageConfig config;
   std::vector<std::string> layers;  // squashfs files, base first
+  std::vector<UniqueFd> in_use;     // keep `image prune` from removing them
   int interrupted_by = 0;           // a signal ended the preparation; the rest is empty
 };
 
-// Opens a local image and converts what the layer cache under `cache_dir` lacks.
-Result<LoadedImage> load_image(const std::string& reference, const std::string& cache_dir,
-                               const SessionSignals& signals, const LayerObserver& progress);
+// Finds or pulls the image and converts what the layer cache lacks.
+Result<LoadedImage> load_image(const ImageRequest& request, const ImageFolders& folders,
+                               const SessionSignals& signals, const ImageObservers& observers);
 
 }  // namespace sm

@@ -35,6 +35,20 @@ std::optional<Assets> assets_in(const std::string& bin, const std::string& dir) 
   return a;
 }
 
+// "$VARIABLE/supermachine", or "$HOME/FALLBACK/supermachine".
+Result<std::string> xdg_dir(const char* variable, const char* fallback) {
+  std::string base = environment(variable);
+  if (base.empty()) {
+    const std::string home = environment("HOME");
+    if (home.empty()) {
+      return fail(Code::kNotFound, "neither " + std::string(variable) + " nor HOME is set",
+                  "set one of them");
+    }
+    base = home + "/" + fallback;
+  }
+  return base + "/supermachine";
+}
+
 }  // namespace
 
 Result<Assets> find_assets() {
@@ -55,18 +69,18 @@ Result<Assets> find_assets() {
 }
 
 Result<std::string> cache_dir() {
-  std::string base = environment("XDG_CACHE_HOME");
-  if (base.empty()) {
-    const std::string home = environment("HOME");
-    if (home.empty()) {
-      return fail(Code::kNotFound, "neither XDG_CACHE_HOME nor HOME is set", "set one of them");
-    }
-    base = home + "/.cache";
-  }
-  std::string dir = base + "/supermachine";
+  std::string dir = SM_TRY(xdg_dir("XDG_CACHE_HOME", ".cache"));
   SM_TRY_STATUS(make_dirs(dir));
   return dir;
 }
+
+Result<std::string> data_dir() {
+  std::string dir = SM_TRY(xdg_dir("XDG_DATA_HOME", ".local/share"));
+  SM_TRY_STATUS(make_dirs(dir));
+  return dir;
+}
+
+Result<std::string> config_dir() { return xdg_dir("XDG_CONFIG_HOME", ".config"); }
 
 Result<std::string> runtime_dir() {
   const std::string xdg = environment("XDG_RUNTIME_DIR");

@@ -18,6 +18,10 @@ Result<Assets> find_assets();
 
 // ${XDG_CACHE_HOME:-$HOME/.cache}/supermachine: can be deleted at any time while nothing runs.
 Result<std::string> cache_dir();
+// ${XDG_DATA_HOME:-$HOME/.local/share}/supermachine: what cannot be made again, such as images.
+Result<std::string> data_dir();
+// ${XDG_CONFIG_HOME:-$HOME/.config}/supermachine: the user's files. Not created.
+Result<std::string> config_dir();
 // ${XDG_RUNTIME_DIR:-/tmp}/supermachine[-UID]: one private folder per running VM below it. Made
 // 0700, refused when somebody else owns it.
 Result<std::string> runtime_dir();

@@ -108,7 +108,7 @@ Start plan_start(const RunOptions& options, const Assets& assets, const LoadedIm
 }  // namespace
 
 Result<RunOutcome> run_image(const RunOptions& given, const std::vector<std::string>& file_env,
-                             const HostEnv& host, const LayerObserver& progress) {
+                             const HostEnv& host, const ImageObservers& observers) {
   const SessionSignals signals;
   const Assets assets = SM_TRY(find_assets());
   const std::string cache = SM_TRY(cache_dir());
@@ -118,7 +118,9 @@ Result<RunOutcome> run_image(const RunOptions& given, const std::vector<std::str
   RunOptions options = given;
   options.engine = SM_TRY(resolve_engine(given.engine, assets, cache));
 
-  const LoadedImage image = SM_TRY(load_image(options.image, cache, signals, progress));
+  const ImageRequest wanted{options.image, options.pull, options.platform};
+  const LoadedImage image =
+      SM_TRY(load_image(wanted, SM_TRY(ImageFolders::find()), signals, observers));
   if (image.interrupted_by != 0) return RunOutcome{128 + image.interrupted_by, std::nullopt};
 
   SessionConfig session;

@@ -18,6 +18,6 @@ using RunOutcome = SessionOutcome;
 // Blocks until the VM has ended. Main thread only: it takes over SIGINT, SIGTERM, SIGHUP, SIGQUIT,
 // SIGUSR1, SIGUSR2 and SIGWINCH for the time of the call. An error: no VM was started.
 Result<RunOutcome> run_image(const RunOptions& options, const std::vector<std::string>& file_env,
-                             const HostEnv& host, const LayerObserver& progress);
+                             const HostEnv& host, const ImageObservers& observers);
 
 }  // namespace sm

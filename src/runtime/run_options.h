@@ -11,11 +11,14 @@
 #include "base/result.h"
 #include "oci/image_config.h"
 #include "proto/agent.h"
+#include "runtime/images.h"
 
 namespace sm {
 
 struct RunOptions {
   std::string image;
+  PullPolicy pull = PullPolicy::kMissing;  // --pull
+  Platform platform;                       // --platform
   std::vector<std::string> command;
   bool interactive = false;            // -i
   bool tty = false;                    // -t

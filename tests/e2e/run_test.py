@@ -82,7 +82,7 @@ class ExitStatus(Case):
         self.assertEqual(busybox("/etc").returncode, 126)
 
     def test_own_failures_are_125(self):
-        for words in (["oci:/nowhere:x"], ["nginx"], [], ["--no-such-flag", image("busybox")], ["-m", "1", image("busybox")],
+        for words in (["oci:/nowhere:x"], ["--pull", "never", "nginx"], [], ["--no-such-flag", image("busybox")], ["-m", "1", image("busybox")],
                       ["--engine", "no-such-engine", image("busybox")]):
             r = run(*words)
             self.assertEqual(r.returncode, 125, (words, r))
