@@ -45,7 +45,7 @@ void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
       if (n > 0 && ::write(1, buffer, static_cast<std::size_t>(n)) < 0) break;
     }
   }
-  ::_exit(static_cast<int>(plan.argv.size()));
+  ::_exit(plan.argv[0] == "end" ? 1 : 0);
 }
 
 void run_read_child(const std::string& path, const ChildDescriptors& descriptors) {
@@ -121,6 +121,7 @@ void decode_everything(std::span<const std::byte> bytes) {
     const auto frame = agent::encode_exec(*exec);
     const auto again = agent::decode_exec(std::span(frame).subspan(agent::kHeaderSize));
     SM_CHECK(again && again->argv == exec->argv && again->env == exec->env);
+    SM_CHECK(again->chain == exec->chain && again->files.size() == exec->files.size());
     SM_CHECK(again->cwd == exec->cwd && again->user == exec->user && again->main == exec->main);
   }
 }
@@ -206,6 +207,9 @@ class Machine {
     request.main = input_.ConsumeIntegralInRange<int>(0, 3) == 0;
     request.tty = input_.ConsumeIntegralInRange<int>(0, 7) == 0;
     request.keep_stdin = input_.ConsumeBool();
+    if (!request.main && !request.tty) {
+      request.chain.assign(input_.ConsumeIntegralInRange<std::size_t>(0, 3), request.argv);
+    }
     request.timeout_ms = input_.ConsumeIntegralInRange<std::uint64_t>(0, 3);
     send(agent::encode_exec(request));
   }

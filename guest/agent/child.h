@@ -35,6 +35,7 @@ struct ExecPlan {
   bool tty = false;
   bool create_cwd = false;
   bool wait_for_release = false;
+  std::vector<agent::StagedFile> files;  // written first, as root
 };
 
 // What a resume changes in the files of the machine. Holds no secret.
@@ -52,6 +53,8 @@ struct ResumePlan {
   std::string machine_id;
 };
 
+// Writes the files as a write request would; the first failure ends the child with its report.
+void stage_files(const std::vector<agent::StagedFile>& files);
 [[noreturn]] void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors);
 [[noreturn]] void run_read_child(const std::string& path, const ChildDescriptors& descriptors);
 [[noreturn]] void run_write_child(const agent::FileRequest& request,

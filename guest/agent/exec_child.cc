@@ -167,6 +167,7 @@ void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
   }
   reset_signals();
   reset_oom_score();
+  if (!plan.files.empty()) stage_files(plan.files);
   ::umask(022);
   const UserIds ids = find_ids(plan.user);
   const bool entered = enter_folder(plan);

@@ -97,10 +97,10 @@ void ExecSession::start() {
   }
 }
 
-ExecPlan ExecSession::make_plan() const {
+ExecPlan ExecSession::make_plan() {
   const ExecDefaults& defaults = services_.workload.defaults();
   ExecPlan plan;
-  plan.argv = request_.argv;
+  plan.argv = step_ == 0 ? request_.argv : request_.chain[step_ - 1];
   // The main request's own values are the defaults by now.
   plan.env = services_.workload.environment_for(request_);
   plan.cwd = request_.cwd.empty() ? defaults.cwd : request_.cwd;
@@ -109,6 +109,7 @@ ExecPlan ExecSession::make_plan() const {
   plan.tty = request_.tty;
   plan.create_cwd = request_.create_cwd;
   plan.wait_for_release = request_.main;
+  plan.files = std::exchange(request_.files, {});
   return plan;
 }
 
@@ -142,8 +143,22 @@ Status ExecSession::open_streams(Pipes& pipes) const {
 }
 
 Status ExecSession::try_start() {
-  Pipes pipes;
-  SM_TRY_STATUS(open_streams(pipes));
+  auto pipes = std::make_unique<Pipes>();
+  SM_TRY_STATUS(open_streams(*pipes));
+  pid_ = SM_TRY(start_step(*pipes));
+  host_in_ = std::move(pipes->host_in);
+  host_out_ = std::move(pipes->host_out);
+  host_err_ = std::move(pipes->host_err);
+  pty_ = std::move(pipes->pty);
+  // Held only as long as another command may need them: whoever holds them hides the streams' end.
+  if (!request_.chain.empty()) guest_ends_ = std::move(pipes);
+  if (!host_in_.valid()) stdin_.close();
+  start_ns_ = monotonic_ns();
+  if (!request_.main) arm_timeout();
+  return {};
+}
+
+Result<pid_t> ExecSession::start_step(const Pipes& pipes) {
   const UniqueFd status = SM_TRY(channel_.open());
   ExecPlan plan = make_plan();
   const ChildDescriptors descriptors{pipes.guest_in.get(), pipes.guest_out.get(),
@@ -152,15 +167,24 @@ Status ExecSession::try_start() {
                                            [this](const ProcessEnd& end) { on_end(end); });
   // The child has its copy.
   wipe(plan.env);
-  pid_ = SM_TRY(std::move(started));
-  host_in_ = std::move(pipes.host_in);
-  host_out_ = std::move(pipes.host_out);
-  host_err_ = std::move(pipes.host_err);
-  pty_ = std::move(pipes.pty);
-  if (!host_in_.valid()) stdin_.close();
-  start_ns_ = monotonic_ns();
-  if (!request_.main) arm_timeout();
-  return {};
+  return started;
+}
+
+// True when the chain goes on behind a command that has ended as `end` says.
+bool ExecSession::next_step(const ProcessEnd& end) {
+  if (step_ == request_.chain.size() || timed_out_ || end.wait_status != 0) return false;
+  channel_.drain();
+  if (error_) return false;
+  peak_rss_kib_ = std::max(peak_rss_kib_, end.peak_rss_kib);
+  ++step_;
+  auto pid = start_step(*guest_ends_);
+  if (step_ == request_.chain.size()) guest_ends_.reset();
+  if (!pid) {
+    error_ = agent::ErrorReport{ErrorKind::kResource, 0, pid.error().cause()};
+    return false;
+  }
+  pid_ = *pid;
+  return true;
 }
 
 void ExecSession::arm_timeout() {
@@ -179,7 +203,7 @@ void ExecSession::on_timeout() {
 
 void ExecSession::on_report(std::optional<ChildChannel::Report> report) {
   if (!report) {
-    if (!error_) on_started();
+    if (!error_ && !started_) on_started();
     return complete_if_done();
   }
   if (report->kind == ChildReport::kError) error_ = std::move(report->error);
@@ -207,6 +231,7 @@ void ExecSession::on_started() {
 }
 
 void ExecSession::on_end(const ProcessEnd& end) {
+  if (next_step(end)) return;
   end_ = end;
   end_ns_ = monotonic_ns();
   if (timer_ != TimerId::kNone) services_.loop.cancel_timer(std::exchange(timer_, TimerId::kNone));
@@ -220,8 +245,8 @@ void ExecSession::on_end(const ProcessEnd& end) {
 
 void ExecSession::complete_if_done() {
   if (complete_ || !end_ || !channel_.closed()) return;
-  if (error_) return fail(*error_);
   if (!stdout_.finished() || !stderr_.finished()) return;
+  if (error_) return fail(*error_);
   report_exit();
 }
 
@@ -232,7 +257,8 @@ void ExecSession::report_exit() {
   report.timed_out = timed_out_;
   report.value = static_cast<std::uint32_t>(report.signalled ? WTERMSIG(end_->wait_status)
                                                              : WEXITSTATUS(end_->wait_status));
-  report.peak_rss_kib = end_->peak_rss_kib;
+  report.peak_rss_kib = std::max(peak_rss_kib_, end_->peak_rss_kib);
+  report.step = static_cast<std::uint32_t>(step_);
   report.duration_ns = end_ns_ - start_ns_;
   if (request_.main) {
     services_.workload.set_status(report.signalled ? 128 + report.value : report.value);

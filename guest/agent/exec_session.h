@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "agent/child_channel.h"
@@ -31,9 +32,11 @@ class ExecSession final : public Session {
  private:
   struct Pipes;
 
-  ExecPlan make_plan() const;
+  ExecPlan make_plan();
   Status open_streams(Pipes& pipes) const;
   Status try_start();
+  Result<pid_t> start_step(const Pipes& pipes);
+  bool next_step(const ProcessEnd& end);
   void on_report(std::optional<ChildChannel::Report> report);
   void on_started();
   void on_end(const ProcessEnd& end);
@@ -56,6 +59,9 @@ class ExecSession final : public Session {
   OutputStream stderr_;
   UniqueFd host_in_, host_out_, host_err_;  // our ends until the program runs
   UniqueFd pty_;
+  std::unique_ptr<Pipes> guest_ends_;  // while further commands may need them
+  std::size_t step_ = 0;               // 0: argv, n: chain[n - 1]
+  std::uint64_t peak_rss_kib_ = 0;     // of the steps before
   pid_t pid_ = -1;
   bool started_ = false;
   bool timed_out_ = false;

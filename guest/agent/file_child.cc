@@ -126,6 +126,15 @@ void prepare(const ChildDescriptors& descriptors) {
 
 }  // namespace
 
+void stage_files(const std::vector<agent::StagedFile>& files) {
+  for (const agent::StagedFile& staged : files) {
+    NewFile file(real_target(staged.path));
+    if (!write_all(file.fd(), as_byte_span(staged.content))) file.give_up(errno);
+    file.set_attributes(static_cast<mode_t>(staged.mode));
+    file.put_in_place();
+  }
+}
+
 void run_read_child(const std::string& path, const ChildDescriptors& descriptors) {
   prepare(descriptors);
   const UniqueFd fd = open_regular(path);

@@ -49,6 +49,15 @@ bool take_words(ByteReader& r, std::vector<std::string>& out) {
   return true;
 }
 
+void put_files(ByteWriter& w, const std::vector<StagedFile>& files) {
+  w.put(static_cast<std::uint32_t>(files.size()));
+  for (const StagedFile& file : files) {
+    w.put_string(file.path);
+    w.put(file.mode);
+    w.put_string(file.content);
+  }
+}
+
 tl::unexpected<Error> malformed(const char* what) {
   return fail(Code::kCorrupt, std::string("agent protocol: malformed ") + what);
 }
@@ -68,6 +77,37 @@ bool take_hosts(ByteReader& r, std::vector<HostEntry>& out) {
     const auto name = r.take_string(kMaxHostName);
     if (!name) return false;
     out.push_back({std::string(*address), std::string(*name)});
+  }
+  return true;
+}
+
+bool is_file_target(std::string_view path, std::uint32_t mode) {
+  return !path.empty() && path[0] == '/' && mode <= 07777;
+}
+
+bool take_files(ByteReader& r, std::vector<StagedFile>& out) {
+  const auto count = r.take<std::uint32_t>();
+  if (!count || *count > kMaxStagedFiles) return false;
+  for (std::uint32_t i = 0; i < *count; ++i) {
+    StagedFile file;
+    if (!take_path(r, file.path)) return false;
+    const auto mode = r.take<std::uint32_t>();
+    const auto content = r.take_string(kMaxPayload);
+    if (!content || !is_file_target(file.path, *mode)) return false;
+    file.mode = *mode;
+    file.content = *content;
+    out.push_back(std::move(file));
+  }
+  return true;
+}
+
+bool take_chain(ByteReader& r, std::vector<std::vector<std::string>>& out) {
+  const auto count = r.take<std::uint32_t>();
+  if (!count || *count > kMaxCommands) return false;
+  for (std::uint32_t i = 0; i < *count; ++i) {
+    std::vector<std::string> command;
+    if (!take_words(r, command) || command.empty()) return false;
+    out.push_back(std::move(command));
   }
   return true;
 }
@@ -122,6 +162,9 @@ std::vector<std::byte> encode_exec(const ExecRequest& q) {
   put_words(w, q.env);
   w.put_string(q.cwd);
   w.put_string(q.user);
+  put_files(w, q.files);
+  w.put(static_cast<std::uint32_t>(q.chain.size()));
+  for (const auto& command : q.chain) put_words(w, command);
   return frame(FrameType::kExec, std::move(w));
 }
 
@@ -140,10 +183,14 @@ Result<ExecRequest> decode_exec(std::span<const std::byte> payload) {
   q.window = {*rows, *columns};
   q.timeout_ms = *timeout;
   if (!take_words(r, q.argv) || !take_words(r, q.env)) return malformed("exec request");
-  if (!take_path(r, q.cwd) || !take_path(r, q.user) || !r.at_end()) {
+  if (!take_path(r, q.cwd) || !take_path(r, q.user)) return malformed("exec request");
+  if (!take_files(r, q.files) || !take_chain(r, q.chain) || !r.at_end()) {
     return malformed("exec request");
   }
   if (q.argv.empty()) return malformed("exec request: no program");
+  if (!q.chain.empty() && (q.main || q.tty)) {
+    return malformed("exec request: further commands of a main workload or on a terminal");
+  }
   for (const std::string& entry : q.env) {
     if (entry.find('=') == std::string::npos) return malformed("exec request: environment");
   }
@@ -164,7 +211,7 @@ Result<FileRequest> decode_file(std::span<const std::byte> payload) {
   if (!take_path(r, q.path)) return malformed("file request");
   const auto mode = r.take<std::uint32_t>();
   const auto size = r.take<std::uint64_t>();
-  if (!r.at_end() || *mode > 07777 || q.path.empty() || q.path[0] != '/') {
+  if (!r.at_end() || !is_file_target(q.path, *mode)) {
     return malformed("file request");
   }
   q.mode = *mode;
@@ -237,6 +284,7 @@ std::vector<std::byte> encode_exit(const ExitReport& report) {
   w.put(report.value);
   w.put(report.peak_rss_kib);
   w.put(report.duration_ns);
+  w.put(report.step);
   return frame(FrameType::kExit, std::move(w));
 }
 
@@ -246,8 +294,11 @@ Result<ExitReport> decode_exit(std::span<const std::byte> payload) {
   const auto value = r.take<std::uint32_t>();
   const auto peak = r.take<std::uint64_t>();
   const auto duration = r.take<std::uint64_t>();
-  if (!r.at_end() || *flags > 3 || *value > 255) return malformed("exit report");
-  return ExitReport{(*flags & 1) != 0, (*flags & 2) != 0, *value, *peak, *duration};
+  const auto step = r.take<std::uint32_t>();
+  if (!r.at_end() || *flags > 3 || *value > 255 || *step > kMaxCommands) {
+    return malformed("exit report");
+  }
+  return ExitReport{(*flags & 1) != 0, (*flags & 2) != 0, *value, *peak, *duration, *step};
 }
 
 std::vector<std::byte> encode_error(const ErrorReport& report) {

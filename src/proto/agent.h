@@ -79,6 +79,16 @@ struct WindowSize {
   std::uint16_t columns = 0;
 };
 
+// A file that is in place before the command starts.
+struct StagedFile {
+  std::string path;  // absolute in the guest; its folder exists
+  std::uint32_t mode = 0644;
+  std::string content;
+};
+
+inline constexpr std::size_t kMaxStagedFiles = 1024;  // of one request
+inline constexpr std::size_t kMaxCommands = 1024;     // of one request
+
 struct ExecRequest {
   // The workload of this VM: its environment, user and folder become the defaults of later execs,
   // and when it ends and the host has closed this connection, the VM ends.
@@ -92,6 +102,10 @@ struct ExecRequest {
   std::string user;               // OCI form "name|uid[:group|gid]"; empty: the default
   WindowSize window;              // tty only; 0 = unknown
   std::uint64_t timeout_ms = 0;   // 0: none; at the timeout the whole process group is killed
+  std::vector<StagedFile> files;  // written in this order before the command starts
+  // Further commands, each started when the one before ended with status 0; same streams, time
+  // limit, environment, folder and user. Not with main or tty.
+  std::vector<std::vector<std::string>> chain;
 };
 
 struct FileRequest {
@@ -109,8 +123,9 @@ struct ExitReport {
   bool signalled = false;  // value is a signal number instead of an exit status
   bool timed_out = false;
   std::uint32_t value = 0;
-  std::uint64_t peak_rss_kib = 0;
-  std::uint64_t duration_ns = 0;
+  std::uint64_t peak_rss_kib = 0;  // of all commands
+  std::uint64_t duration_ns = 0;   // of all commands together
+  std::uint32_t step = 0;          // which command of the chain ended it; 0 is argv
 };
 
 // What failed, so that the host can choose its exit status: 127 for kExecNotFound, 126 for

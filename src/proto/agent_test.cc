@@ -28,6 +28,7 @@ TEST(AgentProtocol, exec_request_survives_the_round_trip_with_any_bytes) {
   q.user = "1000:staff";
   q.window = {24, 80};
   q.timeout_ms = 1ull << 40;
+  q.files = {{"/a b", 04755, std::string("x\0y", 3)}, {"/e", 0, ""}};
   const Frame frame = only_frame(encode_exec(q));
   ASSERT_EQ(frame.type, FrameType::kExec);
   const ExecRequest out = decode_exec(frame.payload).value();
@@ -38,6 +39,41 @@ TEST(AgentProtocol, exec_request_survives_the_round_trip_with_any_bytes) {
   EXPECT_EQ(out.user, q.user);
   EXPECT_EQ(out.window.columns, 80);
   EXPECT_EQ(out.timeout_ms, q.timeout_ms);
+  ASSERT_EQ(out.files.size(), 2u);
+  EXPECT_EQ(out.files[0].path, "/a b");
+  EXPECT_EQ(out.files[0].mode, 04755u);
+  EXPECT_EQ(out.files[0].content, q.files[0].content);
+  EXPECT_EQ(out.files[1].content, "");
+}
+
+TEST(AgentProtocol, exec_request_carries_further_commands_without_main_or_terminal) {
+  ExecRequest q;
+  q.argv = {"a"};
+  q.chain = {{"b", "", "c"}, {"d"}};
+  EXPECT_EQ(decode_exec(only_frame(encode_exec(q)).payload).value().chain, q.chain);
+  q.main = true;
+  EXPECT_FALSE(decode_exec(only_frame(encode_exec(q)).payload));
+  q.main = false;
+  q.tty = true;
+  EXPECT_FALSE(decode_exec(only_frame(encode_exec(q)).payload));
+  q.tty = false;
+  q.chain = {{}};
+  EXPECT_FALSE(decode_exec(only_frame(encode_exec(q)).payload));
+  q.chain.assign(kMaxCommands + 1, {"x"});
+  EXPECT_FALSE(decode_exec(only_frame(encode_exec(q)).payload));
+}
+
+TEST(AgentProtocol, exec_request_with_a_bad_staged_file_is_refused) {
+  const std::vector<StagedFile> bad = {{"relative", 0644, ""},
+                                       {"", 0644, ""},
+                                       {"/mode", 010000, ""},
+                                       {std::string("/n\0", 3), 0, ""}};
+  for (const StagedFile& file : bad) {
+    ExecRequest q;
+    q.argv = {"a"};
+    q.files = {file};
+    EXPECT_FALSE(decode_exec(only_frame(encode_exec(q)).payload)) << file.path;
+  }
 }
 
 TEST(AgentProtocol, exec_request_without_program_or_with_a_nul_is_refused) {
@@ -55,6 +91,8 @@ TEST(AgentProtocol, every_truncation_of_an_exec_request_is_refused) {
   q.argv = {"true", "x"};
   q.env = {"A=b"};
   q.cwd = "/";
+  q.files = {{"/f", 0644, "xy"}};
+  q.chain = {{"b", "c"}};
   const Frame frame = only_frame(encode_exec(q));
   for (std::size_t n = 0; n < frame.payload.size(); ++n) {
     EXPECT_FALSE(decode_exec(std::span(frame.payload).first(n))) << n;

@@ -14,10 +14,8 @@
 
 namespace sm {
 
-namespace {
-
-Result<LoadedImage> prepare(const ImageRequest& request, const ImageFolders& folders,
-                            const ImageObservers& observers, const std::stop_token& stop) {
+Result<LoadedImage> prepare_image(const ImageRequest& request, const ImageFolders& folders,
+                                  const ImageObservers& observers, const std::stop_token& stop) {
   const auto store = SM_TRY(ImageStore::open(folders.store));
   const auto lease = SM_TRY(store.lease(stop));
   const auto image = SM_TRY(resolve_image(request, folders, store, observers.transfer, stop));
@@ -41,11 +39,10 @@ Result<LoadedImage> prepare(const ImageRequest& request, const ImageFolders& fol
     out.in_use.push_back(std::move(fd));
   }
   out.config = image.config();
+  out.digest = image.id().text();
   out.layers = std::move(ready.layers);
   return out;
 }
-
-}  // namespace
 
 Result<LoadedImage> load_image(const ImageRequest& request, const ImageFolders& folders,
                                const SessionSignals& signals, const ImageObservers& observers) {
@@ -61,7 +58,7 @@ Result<LoadedImage> load_image(const ImageRequest& request, const ImageFolders& 
   }));
   {
     const std::jthread worker([&] {
-      loaded = prepare(request, folders, observers, stop.get_token());
+      loaded = prepare_image(request, folders, observers, stop.get_token());
       loop->stop();
     });
     loop->run();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -25,12 +26,18 @@ struct ImageObservers {
 
 struct LoadedImage {
   ImageConfig config;
+  std::string digest;               // names the content: "sha256:..."
   std::vector<std::string> layers;  // squashfs files, base first
   std::vector<UniqueFd> in_use;     // keep `image prune` from removing them
   int interrupted_by = 0;           // a signal ended the preparation; the rest is empty
 };
 
-// Finds or pulls the image and converts what the layer cache lacks.
+// Finds or pulls the image and converts what the layer cache lacks. Blocks; a stop request ends it
+// with kGone.
+Result<LoadedImage> prepare_image(const ImageRequest& request, const ImageFolders& folders,
+                                  const ImageObservers& observers, const std::stop_token& stop);
+
+// The same while the user's signals can end it.
 Result<LoadedImage> load_image(const ImageRequest& request, const ImageFolders& folders,
                                const SessionSignals& signals, const ImageObservers& observers);
 

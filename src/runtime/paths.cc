@@ -1,5 +1,6 @@
 #include "runtime/paths.h"
 
+#include <dlfcn.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <optional>
+#include <vector>
 
 #include "base/file.h"
 
@@ -21,18 +23,32 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
 Result<std::string> program_dir() {
   std::array<char, 4096> buffer;
   const ssize_t n = ::readlink("/proc/self/exe", buffer.data(), buffer.size());
   if (n <= 0) return fail_errno("read /proc/self/exe", errno);
-  const std::string path(buffer.data(), static_cast<std::size_t>(n));
-  return path.substr(0, path.rfind('/'));
+  return folder_of(std::string(buffer.data(), static_cast<std::size_t>(n)));
 }
 
-std::optional<Assets> assets_in(const std::string& bin, const std::string& dir) {
-  Assets a{bin + "/supermachine-worker", dir + "/kernel", dir + "/initramfs.cpio"};
+// Of the shared library that this code was linked into; empty when it is part of the program.
+std::string library_dir() {
+  Dl_info info{};
+  // SAFETY: dladdr takes any address; a function's is one of this module.
+  if (::dladdr(reinterpret_cast<const void*>(&library_dir), &info) == 0) return {};
+  const std::string path = info.dli_fname == nullptr ? "" : info.dli_fname;
+  return path.starts_with('/') ? folder_of(path) : std::string();
+}
+
+std::optional<Assets> assets_in(const std::string& dir, const std::vector<std::string>& programs) {
+  Assets a{"", dir + "/kernel", dir + "/initramfs.cpio"};
   if (!readable(a.kernel) || !readable(a.initramfs)) return std::nullopt;
-  return a;
+  for (const std::string& folder : programs) {
+    a.worker = folder + "/supermachine-worker";
+    if (::access(a.worker.c_str(), X_OK) == 0) return a;
+  }
+  return std::nullopt;
 }
 
 // "$VARIABLE/supermachine", or "$HOME/FALLBACK/supermachine".
@@ -51,17 +67,26 @@ Result<std::string> xdg_dir(const char* variable, const char* fallback) {
 
 }  // namespace
 
+Result<Assets> assets_in_folder(const std::string& dir) {
+  if (auto a = assets_in(dir, {dir, SM_TRY(program_dir())})) return *a;
+  return fail(Code::kNotFound, "no kernel, initramfs.cpio and supermachine-worker in " + dir,
+              "name the folder that has them, such as PREFIX/lib/supermachine");
+}
+
 Result<Assets> find_assets() {
   const std::string bin = SM_TRY(program_dir());
   const std::string given = environment("SUPERMACHINE_ASSETS");
-  if (!given.empty()) {
-    if (auto a = assets_in(bin, given)) return *a;
-    return fail(Code::kNotFound,
-                "no kernel and initramfs.cpio in $SUPERMACHINE_ASSETS (" + given + ")",
-                "point it to a folder that has both, or unset it");
+  if (!given.empty()) return SM_TRY_WITH(assets_in_folder(given), "$SUPERMACHINE_ASSETS");
+  std::vector<std::string> places = {bin + "/../lib/supermachine", bin + "/../guest"};
+  if (const std::string lib = library_dir(); !lib.empty()) {
+    for (const char* dir :
+         {"/supermachine", "/../supermachine", "/../lib/supermachine", "/../guest"}) {
+      places.push_back(lib + dir);
+    }
   }
-  for (const char* dir : {"/../lib/supermachine", "/../guest"}) {
-    if (auto a = assets_in(bin, bin + dir)) return *a;
+  for (const std::string& dir : places) {
+    // In an installed tree the worker is among the assets, in a build tree beside the program.
+    if (auto a = assets_in(dir, {dir, bin, dir + "/../bin"})) return *a;
   }
   return fail(Code::kNotFound,
               "the guest kernel and initramfs are not there (looked beside " + bin + ")",
@@ -87,6 +112,10 @@ Result<std::string> runtime_dir() {
   const std::string dir = xdg.empty() || !readable(xdg)
                               ? "/tmp/supermachine-" + std::to_string(::getuid())
                               : xdg + "/supermachine";
+  return private_dir(dir);
+}
+
+Result<std::string> private_dir(const std::string& dir) {
   if (::mkdir(dir.c_str(), 0700) < 0 && errno != EEXIST) return fail_errno("mkdir " + dir, errno);
   struct stat st {};
   if (::lstat(dir.c_str(), &st) < 0) return fail_errno("stat " + dir, errno);

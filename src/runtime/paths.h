@@ -7,14 +7,17 @@
 
 namespace sm {
 
-// The parts a VM is made of. Found, in this order: in $SUPERMACHINE_ASSETS; beside the program in
-// an installed tree (../lib/supermachine); in a build tree (../guest).
+// The parts a VM is made of. Found, in this order: in $SUPERMACHINE_ASSETS; beside the program or
+// the library that this code is part of, in an installed tree (lib/supermachine) or a build tree
+// (guest).
 struct Assets {
   std::string worker;     // supermachine-worker
   std::string kernel;     // vmlinux or bzImage
   std::string initramfs;  // cpio with init and agent
 };
 Result<Assets> find_assets();
+// The same in one folder; the worker there or beside the program.
+Result<Assets> assets_in_folder(const std::string& dir);
 
 // ${XDG_CACHE_HOME:-$HOME/.cache}/supermachine: can be deleted at any time while nothing runs.
 Result<std::string> cache_dir();
@@ -25,5 +28,7 @@ Result<std::string> config_dir();
 // ${XDG_RUNTIME_DIR:-/tmp}/supermachine[-UID]: one private folder per running VM below it. Made
 // 0700, refused when somebody else owns it.
 Result<std::string> runtime_dir();
+// A folder of the caller's choice with the same properties; made when missing.
+Result<std::string> private_dir(const std::string& dir);
 
 }  // namespace sm

@@ -1,34 +1,19 @@
 #include "runtime/run_image.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
-
-#include <nlohmann/json.hpp>
 
 #include "runtime/bake/fingerprint.h"
 #include "runtime/bake/snapshot_cache.h"
 #include "runtime/engine_choice.h"
 #include "runtime/paths.h"
 #include "runtime/terminal.h"
+#include "runtime/vm/baked_source.h"
+#include "runtime/vm/cold_boot.h"
 #include "runtime/vm_dir.h"
 
 namespace sm {
 
 namespace {
-
-std::string guest_config(const std::string& hostname) {
-  return nlohmann::json{{"hostname", hostname}}.dump();
-}
-
-Status check_hostname(const std::string& name) {
-  const bool ok = !name.empty() && name.size() <= 64 && name.front() != '-' &&
-                  name.find_first_not_of(
-                      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                      "0123456789.-_") == std::string::npos;
-  if (ok) return {};
-  return fail(Code::kInvalidArgument, "'" + name + "' cannot be a host name",
-              "use up to 64 letters, digits, '.', '-' and '_'");
-}
 
 // What a guest is told that goes on from a snapshot, or that has just been saved in one.
 agent::ResumeRequest resume_request(const std::string& hostname, bool restored) {
@@ -46,9 +31,6 @@ struct Start {
   bool restore = false;  // else boot, and bake the snapshot on the way
   std::string kernel_digest, initramfs_digest;
 };
-
-// The name that the guest has in its snapshot; every run gives it its own.
-constexpr const char* kBakedHostname = "supermachine";
 
 std::vector<std::string> worker_arguments(const RunOptions& options, const Assets& assets,
                                           const LoadedImage& image, const Start& start,

@@ -1,23 +1,17 @@
 #include "runtime/run_session.h"
 
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "base/event_loop.h"
-#include "base/file.h"
 #include "runtime/exec_session.h"
 #include "runtime/host_stream.h"
 #include "runtime/resume_client.h"
 #include "runtime/terminal.h"
+#include "runtime/unix_connect.h"
+#include "runtime/worker_report.h"
 
 namespace sm {
 
@@ -25,41 +19,6 @@ namespace {
 
 // So many requests to end without an end mean: now, without asking the guest.
 constexpr int kImpatience = 3;
-constexpr std::size_t kConsoleLines = 12;
-
-Result<UniqueFd> connect_unix(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return fail(Code::kInvalidArgument, "socket path too long: " + path,
-                "set a shorter XDG_RUNTIME_DIR");
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return fail_errno("socket", errno);
-  // SAFETY: sockaddr_un begins with the family, as the sockets API defines.
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0) {
-    return fail_errno("connect to " + path, errno);
-  }
-  return fd;
-}
-
-// The last lines of a log that a guest may have written: printable, for an error message.
-std::string last_lines(const std::string& path) {
-  auto text = read_file(path, 4u << 20);
-  if (!text) return {};
-  for (char& c : *text) {
-    if (c != '\n' && std::isprint(static_cast<unsigned char>(c)) == 0) c = c == '\r' ? ' ' : '?';
-  }
-  while (!text->empty() && std::isspace(static_cast<unsigned char>(text->back())) != 0) {
-    text->pop_back();
-  }
-  std::size_t at = text->size();
-  for (std::size_t n = 0; n < kConsoleLines && at != std::string::npos && at > 0; ++n) {
-    at = text->rfind('\n', at - 1);
-  }
-  return at == std::string::npos || at == 0 ? *text : text->substr(at + 1);
-}
 
 class Session {
  public:
@@ -86,7 +45,6 @@ class Session {
   void set_status(int status);
   void finish();
   void finish_when_drained();
-  Error explain_lost_worker(int status) const;
 
   const SessionConfig& config_;
   EventLoop& loop_;
@@ -316,23 +274,11 @@ void Session::finish() {
   loop_.add_timer(now() + config_.stop_deadline, [this] { worker_->kill(); });
 }
 
-Error Session::explain_lost_worker(int status) const {
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-    return Error(Code::kGone, "the VM was switched off from inside before the command had ended");
-  }
-  const std::string how = WIFSIGNALED(status)
-                              ? "was killed by signal " + std::to_string(WTERMSIG(status))
-                              : "ended with status " + std::to_string(WEXITSTATUS(status));
-  const std::string log = last_lines(config_.worker.log_file);
-  const std::string console = last_lines(config_.console_log);
-  return Error(Code::kGone, "the VM's worker process " + how + " before the command had ended",
-               (log.empty() ? "" : "it said:\n" + log + "\n") +
-                   (console.empty() ? "" : "the guest's console said:\n" + console));
-}
-
 void Session::on_worker_exit(int status) {
   if (!status_ && (!error_ || error_->code() == Code::kGone)) {
-    if (refused_status_ == 0) error_ = explain_lost_worker(status);
+    if (refused_status_ == 0) {
+      error_ = explain_worker_end(status, config_.worker.log_file, config_.console_log);
+    }
   }
   loop_.stop();
 }

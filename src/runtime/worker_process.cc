@@ -241,7 +241,9 @@ void WorkerProcess::on_pidfd() {
   // What the worker said before it ended comes first.
   for (int i = 0; i < kLastWords && control_watch_ != WatchId::kNone; ++i) on_control();
   int status = 0;
-  if (::waitpid(pid_, &status, WNOHANG) != pid_) return;
+  const pid_t reaped = ::waitpid(pid_, &status, WNOHANG);
+  // A program that ignores SIGCHLD, or waits for any child, has taken the status away.
+  if (reaped != pid_ && !(reaped < 0 && errno == ECHILD)) return;
   reaped_ = true;
   loop_.remove(pidfd_watch_);
   callbacks_.on_exit(status);

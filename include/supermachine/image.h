@@ -1,0 +1,85 @@
+// Image: a container image, ready to be started as a VM. Immutable and cheap to copy; all functions
+// may be called from any thread.
+#pragma once
+
+#include <supermachine/context.h>
+#include <supermachine/error.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace supermachine {
+
+class ImageBuilder;
+class PoolBuilder;
+class Vm;
+struct VmConfig;
+
+class SUPERMACHINE_API Image {
+ public:
+  // Opens an image and converts what the cache lacks of its layers (seconds for a big image, once).
+  // `reference`: a name as `supermachine run` takes it (the image is pulled when the store does not
+  // have it), oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]. kNotFound,
+  // kImageInvalid, kInvalidArgument, kLimit, kIo.
+  static Result<Image> from_oci(const Context& context, const std::string& reference);
+  static void from_oci_async(const Context& context, const std::string& reference,
+                             std::function<void(Result<Image>)> done);
+  // The same with defaults of one's own for its VMs.
+  static ImageBuilder builder(const Context& context, const std::string& reference);
+
+  ~Image();
+  Image(const Image&);
+  Image& operator=(const Image&);
+  Image(Image&&) noexcept;
+  Image& operator=(Image&&) noexcept;
+
+  const std::string& reference() const;
+  // "sha256:...": names the content.
+  const std::string& digest() const;
+  // Defaults of its VMs.
+  std::uint64_t memory_mib() const;
+  std::uint32_t vcpus() const;
+
+  // See Vm::start and Pool.
+  Result<Vm> start() const;
+  Result<Vm> start(const VmConfig& config) const;
+  PoolBuilder pool() const;
+
+  struct Impl;
+  const std::shared_ptr<const Impl>& impl() const { return impl_; }
+
+ private:
+  friend class ImageBuilder;
+  explicit Image(std::shared_ptr<const Impl> impl);
+  std::shared_ptr<const Impl> impl_;
+};
+
+// One thread at a time.
+class SUPERMACHINE_API ImageBuilder {
+ public:
+  ~ImageBuilder();
+  ImageBuilder(ImageBuilder&&) noexcept;
+  ImageBuilder& operator=(ImageBuilder&&) noexcept;
+
+  ImageBuilder& memory_mib(std::uint64_t mib);  // 64 ... 1048576; default 256
+  ImageBuilder& vcpus(std::uint32_t n);         // 1 ... 32; default 1
+  // Over the image's own environment. `name` holds neither '=' nor NUL.
+  ImageBuilder& env(const std::string& name, const std::string& value);
+  ImageBuilder& user(const std::string& user);              // "name|uid[:group|gid]"
+  ImageBuilder& workdir(const std::string& path);           // absolute
+  ImageBuilder& command(std::vector<std::string> command);  // instead of the image's CMD
+
+  Result<Image> build();
+  void build_async(std::function<void(Result<Image>)> done);
+
+ private:
+  friend class Image;
+  struct Impl;
+  explicit ImageBuilder(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace supermachine

@@ -1,0 +1,40 @@
+// What is behind Image.
+#pragma once
+
+#include <supermachine/image.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "api/context_impl.h"
+#include "base/unique_fd.h"
+#include "oci/image_config.h"
+
+namespace supermachine {
+
+struct ImageDefaults {
+  std::uint64_t memory_mib = 256;
+  std::uint32_t vcpus = 1;
+  std::vector<std::string> env;  // "NAME=value", over the image's
+  std::string user;              // empty: the image's
+  std::string workdir;           // empty: the image's
+  std::vector<std::string> command;
+};
+
+struct Image::Impl {
+  ContextPtr context;
+  std::string reference;
+  std::string digest;
+  sm::ImageConfig config;
+  std::vector<std::string> layers;   // squashfs files, base first
+  std::vector<sm::UniqueFd> in_use;  // keep them from being pruned
+  std::string auto_engine;           // what "auto" is on this host
+  std::string kernel_digest, initramfs_digest;
+  ImageDefaults defaults;
+};
+
+// "NAME=value", or kInvalidArgument.
+sm::Result<std::string> make_variable(const std::string& name, const std::string& value);
+
+}  // namespace supermachine

@@ -1,0 +1,71 @@
+#include "runtime/vm/cold_boot.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sm {
+
+namespace {
+
+// What the guest's kernel and init need before the image's first program runs.
+constexpr std::uint64_t kMinMemoryMib = 64;
+constexpr std::uint64_t kMaxMemoryMib = 1u << 20;
+constexpr std::uint32_t kMaxVcpus = 32;
+
+}  // namespace
+
+Status check_hostname(const std::string& name) {
+  const bool ok = !name.empty() && name.size() <= 64 && name.front() != '-' &&
+                  name.find_first_not_of(
+                      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                      "0123456789.-_") == std::string::npos;
+  if (ok) return {};
+  return fail(Code::kInvalidArgument, "'" + name + "' cannot be a host name",
+              "use up to 64 letters, digits, '.', '-' and '_'");
+}
+
+Status check_boot_config(const BootConfig& config) {
+  if (config.memory_mib < kMinMemoryMib || config.memory_mib > kMaxMemoryMib) {
+    return fail(Code::kInvalidArgument,
+                "a VM with " + std::to_string(config.memory_mib) + " MiB of memory",
+                "use between 64 and 1048576 MiB");
+  }
+  if (config.vcpus < 1 || config.vcpus > kMaxVcpus) {
+    return fail(Code::kInvalidArgument, "a VM with " + std::to_string(config.vcpus) + " CPUs",
+                "use between 1 and 32");
+  }
+  if (config.engine != "auto" && config.engine != "kvm" && config.engine != "soft") {
+    return fail(Code::kInvalidArgument, "'" + config.engine + "' is no CPU engine",
+                "use auto, kvm or soft");
+  }
+  if (!config.hostname.empty()) SM_TRY_STATUS(check_hostname(config.hostname));
+  return {};
+}
+
+std::string guest_config(const std::string& hostname) {
+  return nlohmann::json{{"hostname", hostname}}.dump();
+}
+
+WorkerCommand boot_command(const BootConfig& config, const VmDir& dir,
+                           const std::string& hostname) {
+  WorkerCommand out;
+  out.program = config.assets.worker;
+  out.arguments = {"--kernel=" + config.assets.kernel,
+                   "--initramfs=" + config.assets.initramfs,
+                   "--memory=" + std::to_string(config.memory_mib),
+                   "--vcpus=" + std::to_string(config.vcpus),
+                   "--engine=" + config.engine,
+                   "--log-sink=" + dir.console_log(),
+                   "--vsock-exec=" + dir.exec_socket()};
+  for (const std::string& layer : config.layers) out.arguments.push_back("--virtio-blk=" + layer);
+  out.guest_config = guest_config(hostname);
+  out.log_file = dir.worker_log();
+  return out;
+}
+
+Result<VmLaunch> ColdBoot::launch(const VmDir& dir, const std::string& id) {
+  VmLaunch out;
+  out.worker = boot_command(config_, dir, config_.hostname.empty() ? id : config_.hostname);
+  return out;
+}
+
+}  // namespace sm

@@ -1,0 +1,42 @@
+// ColdBoot: VMs that boot the guest's kernel with an image's layers.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/paths.h"
+#include "runtime/vm/vm_source.h"
+
+namespace sm {
+
+struct BootConfig {
+  Assets assets;
+  std::vector<std::string> layers;  // squashfs files, base first
+  std::uint64_t memory_mib = 256;
+  std::uint32_t vcpus = 1;
+  std::string engine = "auto";
+  std::string hostname;  // empty: the VM's id
+};
+Status check_boot_config(const BootConfig& config);
+
+class ColdBoot final : public VmSource {
+ public:
+  // `config` has been checked.
+  explicit ColdBoot(BootConfig config) : config_(std::move(config)) {}
+  std::uint64_t memory_bytes() const override { return config_.memory_mib << 20; }
+  Result<VmLaunch> launch(const VmDir& dir, const std::string& id) override;
+  void on_restore_failed() override {}
+
+ private:
+  BootConfig config_;
+};
+
+// The worker for one VM that boots; the guest gets `hostname`.
+WorkerCommand boot_command(const BootConfig& config, const VmDir& dir, const std::string& hostname);
+// The JSON of a guest's configuration.
+std::string guest_config(const std::string& hostname);
+
+// Up to 64 letters, digits, '.', '-' and '_', not beginning with '-'.
+Status check_hostname(const std::string& name);
+
+}  // namespace sm

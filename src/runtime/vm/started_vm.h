@@ -1,0 +1,64 @@
+// StartedVm: a VM as its owner sees it, and VmStarter, which makes them. The implementation starts
+// worker processes (vm_process.h); the tests of the pool have one that pretends.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sm {
+
+// What those who use a VM share with those who own it. Any thread.
+class VmEndpoint {
+ public:
+  VmEndpoint(std::string id, std::string exec_socket)
+      : id_(std::move(id)), exec_socket_(std::move(exec_socket)) {}
+
+  const std::string& id() const { return id_; }
+  // Unix socket that leads to the guest's agent.
+  const std::string& exec_socket() const { return exec_socket_; }
+  // Why the VM has ended; nothing while it lives.
+  std::optional<Error> end() const;
+  // Calls `done` once when the VM has ended: on the owner's thread, or at once if it has already.
+  void when_ended(std::function<void()> done);
+  // The owner's: the VM has ended. The first call counts.
+  void set_ended(Error why);
+
+ private:
+  const std::string id_;
+  const std::string exec_socket_;
+  mutable std::mutex mutex_;
+  std::optional<Error> end_;
+  std::vector<std::function<void()>> waiting_;
+};
+
+// Thread: the loop's. Its destructor ends the VM at once.
+class StartedVm {
+ public:
+  virtual ~StartedVm() = default;
+  virtual const std::shared_ptr<VmEndpoint>& endpoint() const = 0;
+  // Asks for the end; on_end follows, within a bounded time.
+  virtual void stop() = 0;
+};
+
+struct VmEvents {
+  std::function<void()> on_ready;     // programs can be started in it
+  std::function<void(Error)> on_end;  // it is gone; the last call. The object is still there
+};
+
+// Thread: the loop's.
+class VmStarter {
+ public:
+  virtual ~VmStarter() = default;
+  virtual std::uint64_t memory_bytes() const = 0;
+  // Begins to start one. The events come later, never from within this call.
+  virtual Result<std::unique_ptr<StartedVm>> start(VmEvents events) = 0;
+};
+
+}  // namespace sm

@@ -1,0 +1,87 @@
+// VmProcess: a VM that is a worker process, from its start to its end: the process, its folder, its
+// deadlines. Thread: the loop's.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "runtime/resume_client.h"
+#include "runtime/vm/started_vm.h"
+#include "runtime/vm/vm_source.h"
+
+namespace sm {
+
+class VmProcess final : public StartedVm {
+ public:
+  struct Limits {
+    Duration start = std::chrono::seconds(180);  // a guest may run on a CPU in software
+    Duration stop = std::chrono::seconds(2);     // after that the worker is killed
+  };
+
+  static Result<std::unique_ptr<VmProcess>> start(EventLoop& loop,
+                                                  const std::shared_ptr<VmSource>& source,
+                                                  const std::string& runtime_dir,
+                                                  const Limits& limits, VmEvents events);
+  ~VmProcess() override;
+  VmProcess(const VmProcess&) = delete;
+  VmProcess& operator=(const VmProcess&) = delete;
+  VmProcess(VmProcess&&) = delete;
+  VmProcess& operator=(VmProcess&&) = delete;
+
+  const std::shared_ptr<VmEndpoint>& endpoint() const override { return endpoint_; }
+  void stop() override;
+
+ private:
+  VmProcess(EventLoop& loop, VmDir dir, const std::string& id, const Limits& limits,
+            VmEvents events);
+  void on_event(const control::Event& event);
+  void bake();
+  void resume();
+  void become_ready();
+  void on_start_timeout();
+  void on_exit(int status);
+  void set_error(Error error);
+
+  EventLoop& loop_;
+  VmDir dir_;
+  Limits limits_;
+  VmEvents events_;
+  std::shared_ptr<VmEndpoint> endpoint_;
+  std::string worker_log_;
+  std::shared_ptr<VmSource> source_;
+  std::optional<agent::ResumeRequest> resume_request_;
+  std::optional<SnapshotTarget> bake_target_;
+  bool restored_ = false;
+  std::optional<Error> error_;
+  TimerId start_timer_ = TimerId::kNone;
+  TimerId stop_timer_ = TimerId::kNone;
+  bool ready_ = false;
+  bool stopping_ = false;
+  std::unique_ptr<ResumeClient> resume_;
+  std::unique_ptr<WorkerProcess> worker_;  // gone before its folder is
+  std::unique_ptr<SnapshotOrder> bake_;    // before the worker goes
+};
+
+// Starts VMs of one kind.
+class ProcessStarter final : public VmStarter {
+ public:
+  ProcessStarter(EventLoop& loop, std::shared_ptr<VmSource> source, std::string runtime_dir,
+                 const VmProcess::Limits& limits)
+      : loop_(loop),
+        source_(std::move(source)),
+        runtime_dir_(std::move(runtime_dir)),
+        limits_(limits) {}
+  std::uint64_t memory_bytes() const override { return source_->memory_bytes(); }
+  Result<std::unique_ptr<StartedVm>> start(VmEvents events) override;
+
+ private:
+  EventLoop& loop_;
+  std::shared_ptr<VmSource> source_;
+  std::string runtime_dir_;
+  VmProcess::Limits limits_;
+};
+
+}  // namespace sm
