@@ -78,10 +78,11 @@ bool is_ipv6(std::string_view text) {
          text.find_first_not_of("0123456789abcdefABCDEF:.") == std::string_view::npos;
 }
 
-// Whether the first part of a name is a host: what Docker goes by.
+// Whether the first part of a name is a host: what Docker goes by, less its rule that capitals make
+// one. Hosts are kept in lower case, and a full name must not mean something else when it is read
+// again.
 bool looks_like_host(std::string_view text) {
-  return text == "localhost" || text.find_first_of(".:[") != std::string_view::npos ||
-         std::any_of(text.begin(), text.end(), is_upper);
+  return text == "localhost" || text.find_first_of(".:[") != std::string_view::npos;
 }
 
 tl::unexpected<Error> bad_name(std::string_view text, const std::string& reason) {

@@ -60,7 +60,8 @@ TEST(ImageNameTest, what_is_no_name_is_refused_with_its_reason) {
                                   std::string("a\0b", 3),
                                   std::string("../a"),
                                   std::string("host:5000/..:x"),
-                                  std::string("[::1/a")}) {
+                                  std::string("[::1/a"),
+                                  std::string("hOst/a/b:tag")}) {
     const auto name = parse_image_name(text);
     ASSERT_FALSE(name.has_value()) << text;
     EXPECT_EQ(name.error().code(), Code::kInvalidArgument);
