@@ -13,6 +13,9 @@
 
 namespace supermachine {
 
+// Whether a registry is asked: when the image is not here, always, never.
+enum class PullPolicy { kMissing, kAlways, kNever };
+
 class ImageBuilder;
 class PoolBuilder;
 class Vm;
@@ -20,10 +23,10 @@ struct VmConfig;
 
 class SUPERMACHINE_API Image {
  public:
-  // Opens an image and converts what the cache lacks of its layers (seconds for a big image, once).
-  // `reference`: a name as `supermachine run` takes it (the image is pulled when the store does not
-  // have it), oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]. kNotFound,
-  // kImageInvalid, kInvalidArgument, kLimit, kIo.
+  // Finds or pulls an image and converts what the cache lacks of its layers (seconds for a big
+  // image, once). `reference`: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME],
+  // or a name as Docker takes it, which is pulled when it is not here. kNotFound, kImageInvalid,
+  // kInvalidArgument, kLimit, kIo.
   static Result<Image> from_oci(const Context& context, const std::string& reference);
   static void from_oci_async(const Context& context, const std::string& reference,
                              std::function<void(Result<Image>)> done);
@@ -70,6 +73,7 @@ class SUPERMACHINE_API ImageBuilder {
   ImageBuilder& env(const std::string& name, const std::string& value);
   ImageBuilder& user(const std::string& user);              // "name|uid[:group|gid]"
   ImageBuilder& workdir(const std::string& path);           // absolute
+  ImageBuilder& pull(PullPolicy policy);                    // default kMissing
   ImageBuilder& command(std::vector<std::string> command);  // instead of the image's CMD
 
   Result<Image> build();

@@ -95,6 +95,11 @@ ImageBuilder& ImageBuilder::workdir(const std::string& path) {
   return *this;
 }
 
+ImageBuilder& ImageBuilder::pull(PullPolicy policy) {
+  impl_->defaults.pull = policy;
+  return *this;
+}
+
 ImageBuilder& ImageBuilder::command(std::vector<std::string> command) {
   impl_->defaults.command = std::move(command);
   return *this;
@@ -102,15 +107,23 @@ ImageBuilder& ImageBuilder::command(std::vector<std::string> command) {
 
 namespace {
 
+sm::PullPolicy pull_of(PullPolicy policy) {
+  if (policy == PullPolicy::kAlways) return sm::PullPolicy::kAlways;
+  return policy == PullPolicy::kNever ? sm::PullPolicy::kNever : sm::PullPolicy::kMissing;
+}
+
 // Blocks: on the caller's thread or on one of the context's.
 Result<std::shared_ptr<const Image::Impl>> load(const ContextPtr& context,
                                                 const std::string& reference,
                                                 const ImageDefaults& defaults,
-                                                std::stop_token stop) {
+                                                const std::stop_token& stop) {
   auto folders = sm::ImageFolders::find();
-  if (!folders) return to_public(folders.error(), Operation::kImage);
+  if (!folders) return to_public(folders.error(), Operation::kOther);
   folders->layers = context->cache_dir + "/layers";
-  auto loaded = sm::prepare_image({.name = reference}, *folders, {}, stop);
+  sm::ImageRequest wanted;
+  wanted.name = reference;
+  wanted.pull = pull_of(defaults.pull);
+  auto loaded = sm::prepare_image(wanted, *folders, {}, stop);
   if (!loaded) return to_public(loaded.error(), Operation::kImage);
   const sm::Assets& assets = context->assets;
   auto engine = sm::resolve_engine("auto", assets, context->cache_dir);
@@ -152,7 +165,7 @@ void ImageBuilder::build_async(std::function<void(Result<Image>)> done) {
   if (impl_->error) return answer(to_public(*impl_->error, Operation::kImage));
   const auto job = [context, answer, reference = impl_->reference,
                     defaults = impl_->defaults](std::stop_token stop) {
-    auto impl = load(context, reference, defaults, std::move(stop));
+    auto impl = load(context, reference, defaults, stop);
     answer(impl ? Result<Image>(Image(std::move(*impl))) : Result<Image>(impl.error()));
   };
   if (!context->run_in_background(job)) {

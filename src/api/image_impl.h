@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "api/context_impl.h"
-#include "base/unique_fd.h"
 #include "oci/image_config.h"
 
 namespace supermachine {
@@ -20,6 +19,7 @@ struct ImageDefaults {
   std::string user;              // empty: the image's
   std::string workdir;           // empty: the image's
   std::vector<std::string> command;
+  PullPolicy pull = PullPolicy::kMissing;
 };
 
 struct Image::Impl {
@@ -28,7 +28,7 @@ struct Image::Impl {
   std::string digest;
   sm::ImageConfig config;
   std::vector<std::string> layers;   // squashfs files, base first
-  std::vector<sm::UniqueFd> in_use;  // keep them from being pruned
+  std::vector<sm::UniqueFd> in_use;  // keep the layers from being pruned
   std::string auto_engine;           // what "auto" is on this host
   std::string kernel_digest, initramfs_digest;
   ImageDefaults defaults;
