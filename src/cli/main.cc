@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   sm::add_image(app, chosen);
   sm::add_system(app, chosen);
   sm::add_doctor(app, chosen);
+  sm::add_snapshot(app, chosen);
   sm::add_version(app, chosen);
   try {
     app.parse(argc, argv);

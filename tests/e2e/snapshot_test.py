@@ -269,6 +269,27 @@ class Run(Case):
         self.assertEqual(self.generation(options=["--cpus", "2"]), 0)
         self.assertEqual(len(self.snapshots()), 2)
 
+    def snapshot(self, *words):
+        return subprocess.run([BIN, "snapshot", *words], capture_output=True, text=True, timeout=LIMIT, env=self.env)
+
+    def test_saved_vms_can_be_listed_checked_and_removed(self):
+        self.assertEqual(self.snapshot("ls", "-q").stdout, "")
+        self.generation()
+        name = self.snapshot("ls", "-q").stdout.strip()
+        self.assertEqual([os.path.basename(p) for p in self.snapshots()], [name])
+        self.assertIn("128 MiB", self.snapshot("ls").stdout)
+        self.assertEqual(json.loads(self.snapshot("ls", "--format", "json").stdout)["Name"], name)
+        self.assertEqual(json.loads(self.snapshot("inspect", name[:8]).stdout)[0]["memory_bytes"], 128 << 20)
+        self.assertIn("whole", self.snapshot("verify", self.snapshots()[0]).stdout)
+        with open(f"{self.snapshots()[0]}/memory.img", "r+b") as f:
+            f.write(b"altered")
+        altered = self.snapshot("verify", name)
+        self.assertEqual(altered.returncode, 125)
+        self.assertIn("memory", altered.stderr)
+        self.assertEqual(self.snapshot("rm", "none").returncode, 125)
+        self.assertEqual(self.snapshot("rm", name[:8]).returncode, 0)
+        self.assertEqual(self.snapshots(), [])
+
     def test_no_snapshot_makes_none(self):
         r = self.run_image("true", options=["--no-snapshot"])
         self.assertEqual(r.returncode, 0, r.stderr)

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kUsedMark = "/manifest.json";  // its time of last use is the snapshot's
 
-struct Entry {
+struct Found {
   std::string name;
   timespec used{};
   std::uint64_t bytes = 0;
@@ -38,15 +38,15 @@ std::uint64_t bytes_on_disk(const fs::path& dir) {
 }
 
 // Newest first.
-std::vector<Entry> list(const std::string& dir) {
-  std::vector<Entry> entries;
+std::vector<Found> list(const std::string& dir) {
+  std::vector<Found> entries;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     struct stat info {};
     if (::stat((entry.path().string() + kUsedMark).c_str(), &info) < 0) continue;
     entries.push_back({entry.path().filename(), info.st_atim, bytes_on_disk(entry.path())});
   }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+  std::sort(entries.begin(), entries.end(), [](const Found& a, const Found& b) {
     return std::pair(a.used.tv_sec, a.used.tv_nsec) > std::pair(b.used.tv_sec, b.used.tv_nsec);
   });
   return entries;
@@ -73,11 +73,17 @@ void SnapshotCache::remove(const std::string& fingerprint) const {
 void SnapshotCache::make_room() const {
   std::size_t count = 0;
   std::uint64_t bytes = 0;
-  for (const Entry& entry : list(dir_)) {
+  for (const Found& entry : list(dir_)) {
     ++count;
     bytes += entry.bytes;
     if (count >= kMaxSnapshots || bytes > kMaxBytes) remove(entry.name);
   }
+}
+
+std::vector<SnapshotCache::Entry> SnapshotCache::entries() const {
+  std::vector<Entry> out;
+  for (const Found& found : list(dir_)) out.push_back({found.name, path(found.name), found.bytes});
+  return out;
 }
 
 }  // namespace sm

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -14,6 +15,14 @@ class SnapshotCache {
  public:
   // Makes `dir` (0700) when it is not there.
   static Result<SnapshotCache> open(std::string dir);
+
+  struct Entry {
+    std::string name;  // the fingerprint
+    std::string path;
+    std::uint64_t bytes = 0;  // on disk
+  };
+  // What is there, the last used first.
+  std::vector<Entry> entries() const;
 
   // Where the snapshot of that name is or belongs.
   std::string path(const std::string& fingerprint) const { return dir_ + "/" + fingerprint; }

@@ -1,0 +1,172 @@
+// `snapshot ls|inspect|verify|rm`: the saved VMs that `run` keeps, and those in folders of the
+// user's.
+#include <fmt/format.h>
+
+#include <array>
+#include <ctime>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/image_command.h"
+#include "cli/sizes.h"
+#include "oci/text.h"
+#include "runtime/bake/snapshot_cache.h"
+#include "runtime/paths.h"
+#include "vmm/snapshot/snapshot_dir.h"
+
+namespace sm {
+
+namespace {
+
+struct Typed {
+  std::string format;
+  bool quiet = false;
+  bool all = false;
+};
+
+Result<SnapshotCache> cache() { return SnapshotCache::open(SM_TRY(cache_dir()) + "/snapshots"); }
+
+// A folder, or the beginning of a name in the cache that fits only one.
+Result<std::string> find(const std::string& word) {
+  if (word.find('/') != std::string::npos) return word;
+  std::vector<std::string> found;
+  for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) {
+    if (entry.name.starts_with(word)) found.push_back(entry.path);
+  }
+  if (found.size() == 1 && !word.empty()) return found.front();
+  return fail(found.empty() ? Code::kNotFound : Code::kInvalidArgument,
+              found.empty() ? "there is no snapshot " + printable(word)
+                            : "more than one snapshot begins with " + printable(word),
+              "see `supermachine snapshot ls`; a folder has a slash in its name");
+}
+
+std::string annotation(const SnapshotManifest& manifest, const std::string& key) {
+  const auto it = manifest.annotations.find(key);
+  return it == manifest.annotations.end() ? "" : it->second;
+}
+
+// RFC 3339, in UTC.
+std::string created(const SnapshotManifest& manifest) {
+  const auto seconds = static_cast<std::time_t>(manifest.created_unix_ns / 1'000'000'000);
+  std::tm fields{};
+  if (::gmtime_r(&seconds, &fields) == nullptr) return "";
+  std::array<char, 32> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &fields)};
+}
+
+// ---- ls ----------------------------------------------------------------------------------------
+
+Status list(const Typed& typed) {
+  const bool json = SM_TRY(wants_json(typed.format));
+  std::vector<std::vector<std::string>> table = {
+      {"SNAPSHOT", "IMAGE", "ENGINE", "CPUS", "MEMORY", "CREATED", "SIZE"}};
+  for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) {
+    const auto manifest = read_snapshot_manifest(entry.path);
+    if (typed.quiet) {
+      fmt::print("{}\n", entry.name);
+      continue;
+    }
+    if (!manifest) {
+      table.push_back(
+          {entry.name.substr(0, 12), "<damaged>", "", "", "", "", human_size(entry.bytes)});
+      continue;
+    }
+    if (json) {
+      const nlohmann::json line = {{"Name", entry.name},
+                                   {"Image", annotation(*manifest, "image")},
+                                   {"Engine", manifest->engine},
+                                   {"CpuModel", manifest->cpu_model},
+                                   {"Cpus", manifest->vcpus},
+                                   {"Memory", manifest->memory_bytes},
+                                   {"CreatedAt", created(*manifest)},
+                                   {"Size", entry.bytes}};
+      fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+      continue;
+    }
+    table.push_back({entry.name.substr(0, 12), printable(annotation(*manifest, "image")),
+                     manifest->engine, std::to_string(manifest->vcpus),
+                     std::to_string(manifest->memory_bytes >> 20) + " MiB",
+                     human_age(created(*manifest)), human_size(entry.bytes)});
+  }
+  if (!typed.quiet && !json) print_table(table);
+  return {};
+}
+
+void add_ls(CLI::App& group, Action& chosen) {
+  CLI::App* command = group.add_subcommand("ls", "List the saved VMs that `run` keeps");
+  auto typed = std::make_shared<Typed>();
+  command->add_option("--format", typed->format, "table, or json: one object per line")
+      ->type_name("FORMAT");
+  command->add_flag("-q,--quiet", typed->quiet, "Print only names");
+  set_image_action(*command, chosen, {0, 0, ""}, {}, [typed](const auto&) { return list(*typed); });
+}
+
+// ---- inspect, verify ---------------------------------------------------------------------------
+
+Status inspect(const std::vector<std::string>& words) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const std::string& word : words) {
+    const auto manifest = SM_TRY(read_snapshot_manifest(SM_TRY(find(word))));
+    all.push_back(nlohmann::json::parse(encode_manifest(manifest)));
+  }
+  fmt::print("{}\n", all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  return {};
+}
+
+Status verify(const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    const std::string path = SM_TRY(find(word));
+    SM_TRY_STATUS(SM_TRY(Snapshot::open(path)).verify());
+    fmt::print("{}: whole\n", printable(path));
+  }
+  return {};
+}
+
+// ---- rm ----------------------------------------------------------------------------------------
+
+Status remove(const Typed& typed, std::vector<std::string> words) {
+  if (typed.all != words.empty()) {
+    return fail(Code::kInvalidArgument, "snapshot rm takes either names or --all",
+                "see `supermachine snapshot rm --help`");
+  }
+  if (typed.all) {
+    for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) words.push_back(entry.name);
+  }
+  for (const std::string& word : words) {
+    SM_TRY_STATUS(remove_snapshot(SM_TRY(find(word))));
+    fmt::print("{}\n", printable(word));
+  }
+  return {};
+}
+
+void add_rm(CLI::App& group, Action& chosen) {
+  CLI::App* command =
+      group.add_subcommand("rm",
+                           "Remove saved VMs: rm --all | rm SNAPSHOT...; running VMs keep "
+                           "what they have of them");
+  auto typed = std::make_shared<Typed>();
+  command->add_flag("-a,--all", typed->all, "Remove all that `run` keeps");
+  set_image_action(*command, chosen, {0, 1000, "SNAPSHOT"}, {},
+                   [typed](const auto& words) { return remove(*typed, words); });
+}
+
+}  // namespace
+
+void add_snapshot(CLI::App& app, Action& chosen) {
+  CLI::App* group = app.add_subcommand(
+      "snapshot",
+      "About saved VMs: ls, inspect, verify, rm. SNAPSHOT is the beginning of a name of "
+      "`ls`, or a folder");
+  group->require_subcommand(1);
+  add_ls(*group, chosen);
+  set_image_action(
+      *group->add_subcommand("inspect", "Print a saved VM's manifest: inspect SNAPSHOT..."), chosen,
+      {1, 1000, "SNAPSHOT"}, {}, inspect);
+  set_image_action(
+      *group->add_subcommand("verify", "Read a saved VM and check its sums: verify SNAPSHOT..."),
+      chosen, {1, 1000, "SNAPSHOT"}, {}, verify);
+  add_rm(*group, chosen);
+}
+
+}  // namespace sm
