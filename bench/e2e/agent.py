@@ -33,7 +33,7 @@ class Exec:
         self.credit, self.credit_changed = WINDOW_BYTES, threading.Condition()
         self.stdin_bytes = stdin_bytes
         flags = KEEP_STDIN if stdin_bytes is not None else 0
-        request = struct.pack("<IHHQ", flags, 0, 0, 0) + words(argv) + words([]) + text("") + text("")
+        request = struct.pack("<IHHQ", flags, 0, 0, 0) + words(argv) + words([]) + text("") + text("") + struct.pack("<II", 0, 0)
         self.socket.sendall(frame(HELLO, b"SAGT" + struct.pack("<HHI", 1, 0, 0)) + frame(EXEC, request))
 
     def wait(self):

@@ -55,7 +55,8 @@ class Agent:
 def execute(path, limit, *argv, user=""):
     """What a program has written, and its exit status or None."""
     agent = Agent(path, limit)
-    agent.send(EXEC, struct.pack("<IHHQ", 0, 0, 0, 0) + words(argv) + words([]) + text("") + text(user))
+    agent.send(EXEC, struct.pack("<IHHQ", 0, 0, 0, 0) + words(argv) + words([]) + text("") + text(user) +
+               struct.pack("<II", 0, 0))  # no files, no further commands
     kind, payload, output = agent.answer()
     return output.decode(), struct.unpack_from("<II", payload)[1] if kind == EXIT else None
 
