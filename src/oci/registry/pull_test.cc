@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <memory>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -241,7 +242,7 @@ TEST_F(PullTest, redirects_lead_nowhere_else) {
 TEST_F(PullTest, passwords_do_not_follow_redirects_to_other_hosts) {
   FakeRegistry* self = nullptr;
   std::string seen = "nothing came";
-  testing::HttpServer storage([&](const HttpCall& call, HttpPeer& peer) {
+  auto storage = std::make_unique<testing::HttpServer>([&](const HttpCall& call, HttpPeer& peer) {
     seen = call.header("Authorization");
     peer.respond(200, self->layer_bytes(0));
   });
@@ -252,7 +253,7 @@ TEST_F(PullTest, passwords_do_not_follow_redirects_to_other_hosts) {
     }
     EXPECT_EQ(call.header("Authorization"), "Basic bWU6c2VjcmV0");
     if (call.target != self->blob_target(0)) return false;
-    peer.respond(307, "", {{"Location", storage.url() + "/somewhere?signed"}});
+    peer.respond(307, "", {{"Location", storage->url() + "/somewhere?signed"}});
     return true;
   });
   self = &registry;
@@ -261,6 +262,7 @@ TEST_F(PullTest, passwords_do_not_follow_redirects_to_other_hosts) {
   auto options = registry.options();
   options.auth_files = {folder_ / "auth.json"};
   const auto result = pull(registry, std::move(options));
+  storage.reset();  // its threads are joined: what they wrote can be read
   ASSERT_TRUE(result.has_value()) << result.error().text();
   EXPECT_EQ(seen, "");
   expect_image(registry);
