@@ -20,7 +20,7 @@ class Case:
     command: str  # for sh, in the folder /workload that holds guest/
     cpus: int = 1
     memory: str = "512m"
-    fast: bool = False  # part of the default run
+    fast: bool = False  # part of the default run, which makes no more than two images
     limit: int = 600  # seconds in the guest
 
 
@@ -51,8 +51,7 @@ CPYTHON_MANY_CPUS = {"test_threading", "test_thread", "test_queue", "test_subpro
 def stress_cases():
     for group in ("cpu", "float", "memory", "integer", "text", "process"):
         for cpus in (1, 2, 4):
-            yield Case(f"stress/{group}-{cpus}", "stress", f"sh stress.sh {group} {cpus}", cpus=cpus, limit=1200,
-                       fast=(group, cpus) == ("cpu", 1))
+            yield Case(f"stress/{group}-{cpus}", "stress", f"sh stress.sh {group} {cpus}", cpus=cpus, limit=1200)
 
 
 def cpython_cases():
@@ -88,7 +87,7 @@ def processor_cases():
 
 def jit_cases():
     for cpus in (1, 2, 4):
-        yield Case(f"node/program-{cpus}", "node", "node script.js", cpus=cpus, memory="1g", fast=cpus == 2)
+        yield Case(f"node/program-{cpus}", "node", "node script.js", cpus=cpus, memory="1g")
         yield Case(f"java/program-{cpus}", "java", "javac -J-Xshare:auto -d . Hot.java && java -Xmx256m Hot", cpus=cpus, memory="1g", limit=1800)
     for options in ("-Xint", "-XX:TieredStopAtLevel=1", "-XX:-TieredCompilation", "-XX:+UseG1GC", "-XX:+UseParallelGC", "-XX:+UseZGC"):
         name = options.split(":")[-1].strip("-+=")
@@ -101,7 +100,7 @@ def jit_cases():
 def service_cases():
     for cpus in (1, 2):
         for name in ("nginx", "redis", "postgres"):
-            yield Case(f"{name}/service-{cpus}", "services", f"sh {name}.sh", cpus=cpus, fast=(name, cpus) == ("redis", 2), memory="1g")
+            yield Case(f"{name}/service-{cpus}", "services", f"sh {name}.sh", cpus=cpus, memory="1g")
 
 
 def sanity_cases():
