@@ -58,14 +58,8 @@ Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
 }
 
 WorkerCommand BakedSource::restore_command(const VmDir& dir) const {
-  WorkerCommand out;
-  out.program = boot_.assets.worker;
-  out.arguments = {"--engine=" + boot_.engine, "--log-sink=" + dir.console_log(),
-                   "--vsock-exec=" + dir.exec_socket(),
-                   "--restore-from=" + cache_.path(fingerprint_)};
-  for (const std::string& layer : boot_.layers) out.arguments.push_back("--virtio-blk=" + layer);
-  out.guest_config = guest_config(kBakedHostname);
-  out.log_file = dir.worker_log();
+  WorkerCommand out = base_command(boot_, dir, kBakedHostname);
+  out.arguments.push_back("--restore-from=" + cache_.path(fingerprint_));
   return out;
 }
 

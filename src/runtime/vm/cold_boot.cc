@@ -45,20 +45,26 @@ std::string guest_config(const std::string& hostname) {
   return nlohmann::json{{"hostname", hostname}}.dump();
 }
 
-WorkerCommand boot_command(const BootConfig& config, const VmDir& dir,
+WorkerCommand base_command(const BootConfig& config, const VmDir& dir,
                            const std::string& hostname) {
   WorkerCommand out;
   out.program = config.assets.worker;
-  out.arguments = {"--kernel=" + config.assets.kernel,
-                   "--initramfs=" + config.assets.initramfs,
-                   "--memory=" + std::to_string(config.memory_mib),
-                   "--vcpus=" + std::to_string(config.vcpus),
-                   "--engine=" + config.engine,
-                   "--log-sink=" + dir.console_log(),
+  out.arguments = {"--engine=" + config.engine, "--log-sink=" + dir.console_log(),
                    "--vsock-exec=" + dir.exec_socket()};
+  if (config.no_sandbox) out.arguments.emplace_back("--no-sandbox");
   for (const std::string& layer : config.layers) out.arguments.push_back("--virtio-blk=" + layer);
   out.guest_config = guest_config(hostname);
   out.log_file = dir.worker_log();
+  return out;
+}
+
+WorkerCommand boot_command(const BootConfig& config, const VmDir& dir,
+                           const std::string& hostname) {
+  WorkerCommand out = base_command(config, dir, hostname);
+  out.arguments.push_back("--kernel=" + config.assets.kernel);
+  out.arguments.push_back("--initramfs=" + config.assets.initramfs);
+  out.arguments.push_back("--memory=" + std::to_string(config.memory_mib));
+  out.arguments.push_back("--vcpus=" + std::to_string(config.vcpus));
   return out;
 }
 

@@ -16,6 +16,7 @@ struct BootConfig {
   std::uint32_t vcpus = 1;
   std::string engine = "auto";
   std::string hostname;  // empty: the VM's id
+  bool no_sandbox = false;
 };
 Status check_boot_config(const BootConfig& config);
 
@@ -31,6 +32,8 @@ class ColdBoot final : public VmSource {
   BootConfig config_;
 };
 
+// A worker with this folder and these layers; the caller adds where the guest comes from.
+WorkerCommand base_command(const BootConfig& config, const VmDir& dir, const std::string& hostname);
 // The worker for one VM that boots; the guest gets `hostname`.
 WorkerCommand boot_command(const BootConfig& config, const VmDir& dir, const std::string& hostname);
 // The JSON of a guest's configuration.
