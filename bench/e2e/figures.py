@@ -160,19 +160,21 @@ class Bench:
         return result
 
 
-def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
+def main(usage, make, names, runs, more=()):
+    """Runs the benchmarks `names` (all, or those of --only), methods of what `make` gives, and prints their figures."""
+    parser = argparse.ArgumentParser(usage=usage)
     parser.add_argument("bin_dir")
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--execs", type=int, default=200)
-    parser.add_argument("--only", action="append", choices=("boot", "exec", "streams", "disk"))
+    parser.add_argument("--runs", type=int, default=runs)
+    for flag, default in more:
+        parser.add_argument(flag, type=int, default=default)
+    parser.add_argument("--only", action="append", choices=names)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     result = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(arguments, folder)
-        for name in arguments.only or ("boot", "exec", "streams", "disk"):
+        bench = make(arguments, folder)
+        for name in arguments.only or names:
             result.update(getattr(bench, name)())
     text = json.dumps(result, indent=2)
     print(text)
@@ -182,4 +184,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, Bench, ("boot", "exec", "streams", "disk"), runs=10, more=[("--execs", 200)])

@@ -9,16 +9,12 @@ pause    how long a running guest stands still for a snapshot, with 16 and 256 M
 idle     memory of 10 idle VMs restored from one snapshot, for each VM (proportional share)
 """
 
-import argparse
-import json
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
 
 from agent import Exec, resume
-from figures import summary
+from figures import main, summary
 from worker import LIMIT, Worker, now
 
 
@@ -153,25 +149,5 @@ class Bench:
         return {"idle_restored_vm_mib": summary(shares)}
 
 
-def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("bin_dir")
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--only", action="append", choices=("restore", "run", "pause", "idle"))
-    parser.add_argument("--json")
-    arguments = parser.parse_args()
-    result = {}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(arguments, folder)
-        for name in arguments.only or ("restore", "run", "pause", "idle"):
-            result.update(getattr(bench, name)())
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.json:
-        with open(arguments.json, "w") as f:
-            f.write(text + "\n")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, Bench, ("restore", "run", "pause", "idle"), runs=100)

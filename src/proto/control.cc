@@ -80,9 +80,13 @@ Result<bool> flag_of(const json& body, const char* key) {
   return it->get<bool>();
 }
 
+// Members one by one: compilers forget those of a braced list that come before an early return.
 Result<Failure> failure_of(const json& body) {
-  return Failure{SM_TRY(text_of(body, "code")), SM_TRY(text_of(body, "cause")),
-                 SM_TRY(text_of(body, "remedy"))};
+  Failure failure;
+  failure.code = SM_TRY(text_of(body, "code"));
+  failure.cause = SM_TRY(text_of(body, "cause"));
+  failure.remedy = SM_TRY(text_of(body, "remedy"));
+  return failure;
 }
 
 Result<Message> decode_hello(const json& body) {
@@ -127,8 +131,12 @@ Result<Message> decode_event(const json& body) {
 Result<Message> decode_numbered(const json& body, const std::string& type) {
   const std::uint64_t id = SM_TRY(number_of(body, "id"));
   if (type == "snapshot") {
-    return SnapshotRequest{id, SM_TRY(flag_of(body, "changed_only")), SM_TRY(text_of(body, "path")),
-                           SM_TRY(flag_of(body, "replace"))};
+    SnapshotRequest request;
+    request.id = id;
+    request.changed_only = SM_TRY(flag_of(body, "changed_only"));
+    request.path = SM_TRY(text_of(body, "path"));
+    request.replace = SM_TRY(flag_of(body, "replace"));
+    return request;
   }
   if (type == "pause" || type == "resume") return PauseRequest{id, type == "pause"};
   if (type == "done") {

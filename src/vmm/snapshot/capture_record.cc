@@ -37,9 +37,10 @@ Result<CaptureRecord> decode_capture(std::span<const std::byte> bytes) {
   const auto state = r.take_bytes(*state_size);
   const auto ranges = r.take<std::uint64_t>();
   if (!state || !ranges || *ranges > r.rest().size() / sizeof(PageRange)) return malformed();
-  CaptureRecord record{.facts = SM_TRY(decode_manifest(*manifest)),
-                       .state = SM_TRY(decode_state(*state)),
-                       .changed = {}};
+  // One by one: compilers forget those of a braced list that come before an early return.
+  CaptureRecord record;
+  record.facts = SM_TRY(decode_manifest(*manifest));
+  record.state = SM_TRY(decode_state(*state));
   for (std::uint64_t i = 0; i < *ranges; ++i) {
     const auto first = r.take<std::uint64_t>(), count = r.take<std::uint64_t>();
     if (!first || !count) return malformed();
