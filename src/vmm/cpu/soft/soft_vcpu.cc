@@ -53,7 +53,9 @@ VcpuExit SoftVcpu::run() {
     cpu_.io.complete();
   }
   handed_out_ = false;
-  switch (interpreter_.run()) {
+  const RunEnd end = interpreter_.run();
+  platform_.left_guest();
+  switch (end) {
     case RunEnd::kDevice:
       return device_exit();
     case RunEnd::kKicked:

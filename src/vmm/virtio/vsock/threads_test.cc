@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 
 #include "vmm/virtio/mmio_transport.h"
@@ -27,7 +28,9 @@ class VsockThreads : public testing::Test {
         {*device_, *memory_, std::make_unique<test::IrqLineFake>(interrupts_), *loop_, log_}));
     loop_thread_ = std::thread([this] { loop_->run(); });
   }
-  ~VsockThreads() override {
+  ~VsockThreads() override { stop(); }
+  void stop() {
+    if (!loop_thread_.joinable()) return;
     loop_->stop();
     loop_thread_.join();
     device_->stop();
@@ -70,13 +73,19 @@ class VsockThreads : public testing::Test {
     while (!guest_is_up_ && !over.passed()) std::this_thread::yield();
     ASSERT_TRUE(guest_is_up_);
   }
-  // A host program's turn: how many of its bytes came back before the connection ended.
-  std::size_t echo(const std::string& bytes) {
+  // A host program's end of a new connection, of which the device hears on the loop.
+  UniqueFd connect() {
     auto [ours, theirs] = socket_pair();
     auto shared = std::make_shared<UniqueFd>(std::move(theirs));
     loop_->post([this, shared] {
       (void)device_->connect_guest(kAgent, std::move(*shared), [](Status) {});
     });
+    return std::move(ours);
+  }
+  // A host program's turn: how many of its bytes came back before the connection ended. The guest
+  // is there meanwhile.
+  std::size_t echo(const std::string& bytes) {
+    const UniqueFd ours = connect();
     std::size_t written = 0;
     std::string got;
     for (const Deadline over = Deadline::after(10s); !over.passed();) {
@@ -133,16 +142,27 @@ TEST_F(VsockThreads, guest_that_resets_its_device_all_the_time) {
   guest.join();
 }
 
-TEST_F(VsockThreads, stop_while_everything_runs) {
+TEST_F(VsockThreads, stop_closes_what_is_open_or_waits_for_a_guest_that_is_gone) {
   std::atomic<bool> end{false};
   std::thread guest([&] { run_guest(end, 5ms); });
-  std::thread host([&] {
-    while (!end) echo("short");
-  });
-  std::this_thread::sleep_for(50ms);  // not a wait for something: the storm is to last a while
+  std::vector<UniqueFd> open;
+  for (const Deadline over = Deadline::after(50ms); !over.passed();) {
+    for (int i = 0; i < 4; ++i) open.push_back(connect());
+    for (const auto& fd : open) test::write_host(fd, "short");
+    for (const auto& fd : open) test::read_host(fd);
+    if (open.size() > 64) open.erase(open.begin(), open.begin() + 32);
+  }
   end = true;
   guest.join();
-  host.join();
+  for (int i = 0; i < 4; ++i) open.push_back(connect());  // nobody will ever answer
+  std::promise<void> known;
+  loop_->post([&] { known.set_value(); });
+  ASSERT_EQ(known.get_future().wait_for(10s), std::future_status::ready);
+  stop();
+  for (const auto& fd : open) {
+    const auto read = test::read_host(fd);
+    EXPECT_TRUE(read.end || read.reset);
+  }
 }
 
 }  // namespace

@@ -148,6 +148,16 @@ void Platform::stop() {
   if (timer_thread_ != nullptr) timer_thread_->stop();
 }
 
+std::uint64_t Platform::stopped_tsc() const {
+  std::uint64_t latest = 0;
+  for (const auto& slot : vcpus_) {
+    const VcpuPlatform* vcpu = slot.load(std::memory_order_acquire);
+    if (vcpu == nullptr) continue;
+    latest = std::max(latest, vcpu->left_guest_.load(std::memory_order_relaxed));
+  }
+  return latest;
+}
+
 Result<std::unique_ptr<IrqLine>> Platform::irq_line(std::uint32_t gsi) {
   if (gsi >= kIoApicPins) {
     return fail(Code::kInternal, fmt::format("there is no interrupt pin {}", gsi));
@@ -255,17 +265,25 @@ void VcpuPlatform::set_tsc_offset(std::uint64_t offset) {
   pv_.tsc_offset_changed(offset);
 }
 
-// vCPUs are saved and restored one after the other; counters that were equal shall be equal again,
-// as they are on a machine that was only stopped. So an offset that nearly fits is kept; it may let
-// the counter go on from a later value, but for the first vCPU not from an earlier one.
+// vCPUs are restored one after the other, on a busy host with seconds between them, and KVM saves
+// them one after the other as well; counters that were equal shall be equal again, and the pages of
+// the paravirtual clock tell one time: or a program that sleeps on another vCPU wakes too early. So
+// all are restored as of the moment of the first.
+void Platform::begin_restore() {
+  const std::lock_guard lock(restore_mutex_);
+  if (restore_.is_under_way && stopped_tsc() <= restore_.at) return;
+  restore_ = {.is_under_way = true, .at = clock_.tsc()};
+}
+
+// An offset that nearly fits is kept. For the first vCPU it may let the counter go on from a later
+// value, not from an earlier one.
 void VcpuPlatform::restore_tsc(std::uint64_t value) {
   const std::lock_guard lock(platform_.restore_mutex_);
-  const std::uint64_t offset = value - platform_.clock().tsc();
-  const std::int64_t khz = platform_.clock().tsc_khz();
-  const std::int64_t later = 1000 * khz, earlier = platform_.restored_ ? 50 * khz : 0;
+  const std::uint64_t offset = value - platform_.restore_.at;
+  const std::int64_t second = 1000 * std::int64_t{platform_.clock().tsc_khz()};
   const auto ahead = static_cast<std::int64_t>(offset - platform_.restored_tsc_offset_);
-  if (ahead < -later || ahead > earlier) platform_.restored_tsc_offset_ = offset;
-  platform_.restored_ = true;
+  const bool is_first = !std::exchange(platform_.restore_.has_tsc, true);
+  if (ahead < -second || ahead > (is_first ? 0 : second)) platform_.restored_tsc_offset_ = offset;
   set_tsc_offset(platform_.restored_tsc_offset_);
 }
 
@@ -280,12 +298,13 @@ void VcpuPlatform::restore_tsc_khz(std::uint32_t khz) {
 // The guest's page tells what the saved machine's clock was: this one goes on from there. A machine
 // that is only being stopped and continued keeps its line.
 void VcpuPlatform::restore_clock(std::uint64_t system_time_msr) {
-  constexpr std::int64_t kSame = 1'000'000;
-  const std::optional<std::uint64_t> saved = pv_.clock_ns(system_time_msr, tsc());
-  if (!saved) return;
   const std::lock_guard lock(platform_.restore_mutex_);
-  const auto difference = static_cast<std::int64_t>(*saved - platform_.kvm_clock_.ns());
-  if (difference < -kSame || difference > kSame) platform_.kvm_clock_.set_ns(*saved);
+  if (platform_.restore_.has_clock) return;
+  const std::uint64_t at = platform_.restore_.at;
+  const std::optional<std::uint64_t> saved = pv_.clock_ns(system_time_msr, at + tsc_offset_);
+  if (!saved) return;
+  platform_.restore_.has_clock = true;
+  if (*saved != platform_.kvm_clock_.ns_at(at)) platform_.kvm_clock_.set_ns_at(at, *saved);
 }
 
 // ---- Model-specific registers ------------------------------------------------------------------
@@ -364,7 +383,9 @@ void VcpuPlatform::save(CpuState& state) {
   state.tsc_khz = platform_.clock().tsc_khz();
   for (const std::uint32_t index : kSaved) {
     std::uint64_t value = 0;
-    if (read_msr(index, value)) state.msrs.push_back({index, value});
+    if (!read_msr(index, value)) continue;
+    if (index == msr::kTsc) value = platform_.stopped_tsc() + tsc_offset_;
+    state.msrs.push_back({index, value});
   }
 }
 
@@ -372,6 +393,7 @@ void VcpuPlatform::save(CpuState& state) {
 // and the counter before the deadline.
 Status VcpuPlatform::load(const CpuState& state) {
   restore_tsc_khz(state.tsc_khz);
+  platform_.begin_restore();
   if (state.apic_base != 0 && !apic_.restore_base(state.apic_base)) {
     return fail(Code::kCorrupt, fmt::format("an APIC base of {:#x}", state.apic_base));
   }

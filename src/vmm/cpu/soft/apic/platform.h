@@ -75,9 +75,13 @@ class Platform {
   VcpuPlatform* vcpu(std::uint64_t apic_id) const {
     return apic_id < vcpus_.size() ? vcpus_[apic_id].load(std::memory_order_acquire) : nullptr;
   }
+  // The machine's counter when the last of its vCPUs left the guest. Stands still while all are
+  // out.
+  std::uint64_t stopped_tsc() const;
 
  private:
   friend class VcpuPlatform;
+  void begin_restore();
   class MachineSink final : public AttentionSink {
    public:
     explicit MachineSink(Machine& machine) : machine_(machine) {}
@@ -98,9 +102,14 @@ class Platform {
   IoApic io_apic_;
   LegacyPorts legacy_;
   std::array<std::atomic<VcpuPlatform*>, kMaxVcpus> vcpus_{};
-  std::mutex restore_mutex_;               // guards what follows and changes of both clocks
-  bool restored_ = false;                  // some vCPU was
-  std::uint64_t restored_tsc_offset_ = 0;  // its TSC's
+  std::mutex restore_mutex_;  // guards what follows and changes of both clocks
+  // All vCPUs are restored as of one moment: that of the first.
+  struct Restore {
+    bool is_under_way = false;
+    std::uint64_t at = 0;  // the machine's counter then
+    bool has_tsc = false, has_clock = false;
+  } restore_;
+  std::uint64_t restored_tsc_offset_ = 0;
 };
 
 // What one vCPU has. Thread: the vCPU's own, and before it starts.
@@ -131,8 +140,11 @@ class VcpuPlatform {
   bool take_unhalt() { return pv_.take_unhalt(); }
   // Any thread: ends the vCPU's HLT, the present or the next one.
   void unhalt();
+  // The vCPU has executed its last instruction for now.
+  void left_guest() { left_guest_.store(platform_.clock().tsc(), std::memory_order_relaxed); }
 
-  // Fills apic_base, cr8, lapic, tsc_khz and appends its MSRs, in ascending order.
+  // Fills apic_base, cr8, lapic, tsc_khz and appends its MSRs, in ascending order. The TSC is that
+  // of the moment at which the last vCPU left the guest, however long that is ago.
   void save(CpuState& state);
   // Takes the same from a state, in any order of MSRs; the plain ones it skips. A state that lacks
   // a part leaves that part as CpuState says. kUnsupported: an MSR this CPU does not have, or a
@@ -147,6 +159,7 @@ class VcpuPlatform {
   std::uint64_t hypercall(std::uint64_t number, std::span<const std::uint64_t, 4> arguments);
 
  private:
+  friend class Platform;
   Status restore_msrs(const CpuState& state);
   bool restore_msr(std::uint32_t index, std::uint64_t value);
   void restore_tsc(std::uint64_t value);
@@ -166,7 +179,8 @@ class VcpuPlatform {
   PvVcpu pv_;
   std::uint64_t tsc_offset_ = 0;
   std::uint64_t tsc_adjust_ = 0;
-  std::uint64_t last_tsc_ = 0;  // of the machine, as this vCPU has seen it
+  std::uint64_t last_tsc_ = 0;                // of the machine, as this vCPU has seen it
+  std::atomic<std::uint64_t> left_guest_{0};  // the machine's counter then
   std::uint64_t machine_check_status_ = 0;
   std::array<std::uint64_t, 4> machine_check_bank_{};  // nothing is ever reported in it
 };

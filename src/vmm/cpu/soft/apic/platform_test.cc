@@ -23,6 +23,17 @@ constexpr std::uint64_t kClockPage = 0x5000, kWallPage = 0x6000, kStealArea = 0x
                         kEoiWord = 0x8004, kBeyondRam = 0xC0000000, kRamEnd = 4u << 20;
 
 // A machine whose time is counted by hand: 2 ticks are 1 ns.
+// While it is restless, every look at it takes 100 microseconds, as on a host that has other work.
+class TestClock final : public VirtualClock {
+ public:
+  using VirtualClock::VirtualClock;
+  std::uint64_t tsc() const override {
+    if (restless) const_cast<TestClock*>(this)->advance(200'000);
+    return VirtualClock::tsc();
+  }
+  bool restless = false;
+};
+
 struct Guest {
   explicit Guest(std::uint32_t count = 2) {
     memory = *GuestMemory::create(4u << 20);
@@ -60,6 +71,9 @@ struct Guest {
   void store(std::uint64_t at, T value) {
     EXPECT_TRUE(memory->write_object(GuestPhysAddr(at), value));
   }
+  void leave() {
+    for (auto& vcpu : vcpus) vcpu->left_guest();
+  }
   std::uint32_t take_attention(std::uint32_t i) { return cpu(i).attention.exchange(0); }
   void enable_x2apic() {
     for (std::uint32_t i = 0; i < cpus.size(); ++i) {
@@ -70,7 +84,7 @@ struct Guest {
 
   std::unique_ptr<GuestMemory> memory;
   Machine machine;
-  VirtualClock clock{2'000'000, 1'700'000'000'000'000'000};
+  TestClock clock{2'000'000, 1'700'000'000'000'000'000};
   PolledTimers timers;
   std::unique_ptr<Platform> platform;
   std::vector<std::unique_ptr<Cpu>> cpus;
@@ -360,6 +374,7 @@ TEST(PlatformState, round_trip_at_one_moment) {
   Guest g;
   g.enable_x2apic();
   prepare(g, 1);
+  g.leave();
   const CpuState state = saved(g.vcpu(1));
   EXPECT_TRUE(
       std::is_sorted(state.msrs.begin(), state.msrs.end(),
@@ -373,28 +388,90 @@ TEST(PlatformState, round_trip_at_one_moment) {
   EXPECT_EQ(saved(other.vcpu(1)), state);
 }
 
-TEST(PlatformState, time_goes_on_on_another_machine_and_is_equal_on_all_vcpus) {
+// `save_delay`, `restore_delay`: how much later, in ticks of 2 GHz, the second vCPU's turn comes.
+void check_equal_counters(std::uint64_t save_delay, std::uint64_t restore_delay) {
   Guest from, to;
   from.enable_x2apic();
   from.clock.advance(60'000'000'000);
   prepare(from, 0);
   prepare(from, 1);
+  from.leave();
   const CpuState first = saved(from.vcpu(0));
-  from.clock.advance(500'000);  // the second is saved a little later ...
+  from.clock.advance(save_delay);
   const CpuState second = saved(from.vcpu(1));
   for (std::uint64_t i = 0; i < 2; ++i) {
     to.store(kClockPage + i * 64, from.load<PvClockTime>(kClockPage + i * 64));
   }
   to.clock.advance(100);
   ASSERT_TRUE(to.vcpu(0).load(first));
-  to.clock.advance(2'000'000);  // ... and restored a little later
+  to.clock.advance(restore_delay);
   ASSERT_TRUE(to.vcpu(1).load(second));
-  EXPECT_EQ(platform_tsc(to.cpu(0)), 60'002'000'000u);
-  EXPECT_EQ(platform_tsc(to.cpu(1)), 60'002'000'000u);
   for (std::uint32_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(platform_tsc(to.cpu(i)), 60'000'000'000u + restore_delay);
     const auto page = to.load<PvClockTime>(kClockPage + i * 64);
-    EXPECT_EQ(KvmClock::ns_of(page, platform_tsc(to.cpu(i))), 30'001'000'000u) << i;
-    EXPECT_EQ(to.vcpu(i).apic().next_deadline(), to.clock.ns() + 4'999'000'000) << i;
+    EXPECT_EQ(KvmClock::ns_of(page, platform_tsc(to.cpu(i))), 30'000'000'000u + restore_delay / 2);
+    EXPECT_EQ(to.vcpu(i).apic().next_deadline(), to.clock.ns() + 5'000'000'000 - restore_delay / 2);
+  }
+}
+
+TEST(PlatformState, time_goes_on_on_another_machine_and_is_equal_on_all_vcpus) {
+  check_equal_counters(500'000, 2'000'000);
+}
+
+TEST(PlatformState, counters_are_equal_however_long_saving_and_restoring_takes) {
+  check_equal_counters(200'000'000, 0);  // 100 ms
+  check_equal_counters(0, 200'000'000);
+  check_equal_counters(8'000'000'000, 0);  // 4 s
+  check_equal_counters(0, 8'000'000'000);
+}
+
+// `ns`: the clock as it was saved beside the vCPUs.
+void check_one_time(std::uint64_t ns) {
+  Guest from, to;
+  from.enable_x2apic();
+  from.clock.advance(60'000'000'000);
+  for (std::uint32_t i = 0; i < 2; ++i) prepare(from, i);
+  from.leave();
+  const CpuState states[] = {saved(from.vcpu(0)), saved(from.vcpu(1))};
+  to.clock.advance(1'900'000);
+  to.platform->kvm_clock().set_ns(ns);
+  to.clock.restless = true;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    const std::uint64_t page = kClockPage + i * 64;
+    to.store(page, from.load<PvClockTime>(page));
+    ASSERT_TRUE(to.vcpu(i).load(states[i]));
+  }
+  to.clock.restless = false;
+  const std::uint64_t now = platform_tsc(to.cpu(0));
+  const std::uint64_t first = KvmClock::ns_of(to.load<PvClockTime>(kClockPage), now);
+  EXPECT_EQ(KvmClock::ns_of(to.load<PvClockTime>(kClockPage + 64), now), first);
+  EXPECT_EQ(to.platform->kvm_clock().ns(), first);
+  EXPECT_GE(first, 30'000'000'000u);
+}
+
+TEST(PlatformState, pages_tell_one_time_on_a_busy_host) {
+  constexpr std::uint64_t kNow = 30'000'000'000;
+  for (std::uint64_t ns = kNow - 3'000'000; ns < kNow + 3'000'000; ns += 100'000) {
+    check_one_time(ns);
+    ASSERT_FALSE(HasFailure()) << ns;
+  }
+}
+
+// As KVM saves: each vCPU's counter at its own moment.
+TEST(PlatformState, counters_saved_at_different_moments_are_equal_again) {
+  for (const std::uint64_t later : {0u, 200'000'000u, 1'800'000'000u}) {
+    Guest from, to;
+    from.clock.advance(60'000'000'000);
+    from.leave();
+    const CpuState first = saved(from.vcpu(0));
+    from.clock.advance(later);
+    from.leave();
+    const CpuState second = saved(from.vcpu(1));
+    to.clock.advance(100);
+    ASSERT_TRUE(to.vcpu(0).load(first));
+    ASSERT_TRUE(to.vcpu(1).load(second));
+    EXPECT_EQ(platform_tsc(to.cpu(0)), platform_tsc(to.cpu(1))) << later;
+    EXPECT_GE(platform_tsc(to.cpu(0)), 60'000'000'000u);
   }
 }
 
@@ -403,6 +480,7 @@ TEST(PlatformState, a_young_saved_machine_does_not_go_back_in_time) {
   from.enable_x2apic();
   from.clock.advance(600'000'000);  // 0.3 s
   prepare(from, 0);
+  from.leave();
   const CpuState state = saved(from.vcpu(0));
   to.store(kClockPage, from.load<PvClockTime>(kClockPage));
   to.clock.advance(1000);
@@ -418,6 +496,7 @@ TEST(PlatformState, saving_and_loading_in_place_changes_no_clock) {
   g.clock.advance(5'000'000);
   prepare(g, 0);
   prepare(g, 1);
+  g.leave();
   const CpuState state = saved(g.vcpu(0));
   g.clock.advance(30'000);
   ASSERT_TRUE(g.vcpu(0).load(state));

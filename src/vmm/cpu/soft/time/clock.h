@@ -64,7 +64,7 @@ class HostClock final : public Clock {
 };
 
 // Thread: whoever runs the vCPUs advances it; any thread reads.
-class VirtualClock final : public Clock {
+class VirtualClock : public Clock {
  public:
   // One instruction is one tick. `wall_ns`: the date at which it starts.
   VirtualClock(std::uint32_t tsc_khz, std::uint64_t wall_ns)

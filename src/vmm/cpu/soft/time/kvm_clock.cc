@@ -47,9 +47,9 @@ PvWallClock KvmClock::wall_clock() const {
           .nanoseconds = static_cast<std::uint32_t>(start % kNsPerSecond)};
 }
 
-void KvmClock::set_ns(std::uint64_t ns) {
+void KvmClock::set_ns_at(std::uint64_t tsc, std::uint64_t ns) {
   scale_ = PvClockScale::of_khz(clock_.tsc_khz());
-  tsc_ = clock_.tsc();
+  tsc_ = tsc;
   ns_ = ns;
 }
 

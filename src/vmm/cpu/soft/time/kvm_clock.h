@@ -47,18 +47,20 @@ class KvmClock {
   explicit KvmClock(const Clock& clock);
 
   std::uint64_t ns() const { return ns_at(clock_.tsc()); }
+  // At a value of the machine's counter that is not before its line was drawn.
+  std::uint64_t ns_at(std::uint64_t tsc) const { return ns_ + scale_.to_ns(tsc - tsc_); }
   // What a vCPU whose TSC is Clock::tsc() + `tsc_offset` sees; version 0.
   PvClockTime time(std::uint64_t tsc_offset) const;
   PvWallClock wall_clock() const;
 
   // Goes on from `ns` now, at the clock's present rate: for a restored machine.
-  void set_ns(std::uint64_t ns);
+  void set_ns(std::uint64_t ns) { set_ns_at(clock_.tsc(), ns); }
+  // The same, where `ns` is the time at a value of the counter.
+  void set_ns_at(std::uint64_t tsc, std::uint64_t ns);
   // What a page that a guest has used says for `guest_tsc`.
   static std::uint64_t ns_of(const PvClockTime& page, std::uint64_t guest_tsc);
 
  private:
-  std::uint64_t ns_at(std::uint64_t tsc) const { return ns_ + scale_.to_ns(tsc - tsc_); }
-
   const Clock& clock_;
   PvClockScale scale_;
   std::uint64_t tsc_ = 0;
