@@ -21,7 +21,7 @@ constexpr const char* kUseMemory = "use -m SIZE";
 
 const std::vector<RefusedOption>& refused_run_options() {
   static const std::vector<RefusedOption> kOptions = {
-      {"--network,--net", kNoNetwork, "leave it out; the command has its loopback interface"},
+      {"--network,--net", kNoNetwork, kLeaveOut},
       {"--network-alias,--net-alias", kNoNetwork, kLeaveOut},
       {"--ip", kNoNetwork, kLeaveOut},
       {"--ip6", kNoNetwork, kLeaveOut},

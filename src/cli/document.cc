@@ -8,6 +8,8 @@ namespace sm {
 
 namespace {
 
+constexpr const char* kDate = "2026-11-27";  // of the manuals; mandoc asks for one
+
 // troff: "-" would become a hyphen that no shell understands, "\" begins a request.
 std::string troff(const std::string& text) {
   std::string out;
@@ -111,8 +113,8 @@ std::string man_name(const Command& command) {
 }
 
 std::string man_page(const Command& command) {
-  std::string out =
-      ".TH " + quoted(man_name(command)) + " 1 \"\" " + quoted("supermachine " SM_VERSION) + "\n";
+  std::string out = ".TH " + quoted(man_name(command)) + " 1 \"" + std::string(kDate) + "\" " +
+                    quoted("supermachine " SM_VERSION) + "\n";
   out += ".SH NAME\n" + troff(man_name(command)) + " \\- " + troff(command.summary()) + "\n";
   out += ".SH SYNOPSIS\n.B " + troff(command.path()) + "\n" + troff(command.usage()) + "\n";
   if (command.is_group()) {

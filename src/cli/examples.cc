@@ -19,6 +19,9 @@ struct CommandNote {
 
 const std::vector<CommandExample>& examples() {
   static const std::vector<CommandExample> kExamples = {
+      {{}, "supermachine run busybox echo hello", "a command of an image"},
+      {{}, "supermachine run -it debian:12 bash", "a shell"},
+      {{}, "supermachine run --help", "about one command"},
       {{"run"}, "supermachine run busybox echo hello", "a command of an image"},
       {{"run"}, "supermachine run -it -m 1g --cpus 2 debian:12 bash", "a shell in a larger VM"},
       {{"run"}, "tar c . | supermachine run -i busybox tar t", "files in through standard input"},
@@ -85,7 +88,8 @@ const std::vector<std::pair<const char*, const char*>>& twins() {
 void add_examples(Command& app) {
   for (const auto& example : examples()) {
     Command* command = app.named_by(example.command);
-    if (command->get_name() == example.command.back()) command->example(example.line, example.text);
+    if (example.command.empty() || command->get_name() == example.command.back())
+      command->example(example.line, example.text);
   }
   for (const auto& note : notes()) {
     Command* command = app.named_by(note.command);
