@@ -123,6 +123,8 @@ void decode_everything(std::span<const std::byte> bytes) {
     SM_CHECK(again && again->argv == exec->argv && again->env == exec->env);
     SM_CHECK(again->chain == exec->chain && again->files.size() == exec->files.size());
     SM_CHECK(again->cwd == exec->cwd && again->user == exec->user && again->main == exec->main);
+    SM_CHECK(again->container == exec->container);
+    SM_CHECK(!exec->container || agent::check_container(*exec->container));
   }
 }
 
