@@ -1,6 +1,7 @@
 #include "proto/container.h"
 
 #include <algorithm>
+#include <array>
 
 namespace sm::agent {
 
@@ -163,6 +164,13 @@ bool take_machine(ByteReader& r, MachineSettings& s) {
 }
 
 }  // namespace
+
+std::string_view resource_name(std::uint8_t resource) {
+  constexpr std::array<std::string_view, kResources> kNames = {
+      "cpu",     "fsize", "data",  "stack",      "core",     "rss",  "nproc",  "nofile",
+      "memlock", "",      "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime"};
+  return resource < kResources ? kNames[resource] : std::string_view{};
+}
 
 bool is_search_domain(std::string_view text) {
   return text == "." || (is_name(text, ".-_", kMaxHostName) && text[0] != '.');

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,9 @@ namespace sm::agent {
 
 inline constexpr int kLastCapability = 40;  // CAP_CHECKPOINT_RESTORE
 inline constexpr std::uint64_t kAllCapabilities = (1ull << (kLastCapability + 1)) - 1;
-inline constexpr std::uint8_t kResources = 16;        // RLIMIT_CPU to RLIMIT_RTTIME
+inline constexpr std::uint8_t kResources = 16;  // RLIMIT_CPU to RLIMIT_RTTIME
+// Their names as users know them, by number; empty for the one that container tools do not offer.
+std::string_view resource_name(std::uint8_t resource);
 inline constexpr std::uint64_t kUnlimited = ~0ull;    // a limit that is none
 inline constexpr std::uint64_t kMaxPids = 4'194'304;  // the kernel's largest pids.max
 inline constexpr std::size_t kMaxTmpfs = 64;
