@@ -27,6 +27,8 @@ namespace sm::guest {
 void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
   take_descriptors(descriptors);
   ::setsid();
+  SM_CHECK(
+      agent::check_container({plan.settings, plan.machine.value_or(agent::MachineSettings{})}));
   if (plan.wait_for_release) {
     report_prepared();
     char byte = 0;
@@ -111,6 +113,12 @@ void decode_everything(std::span<const std::byte> bytes) {
     const auto frame = agent::encode_resume(*resume);
     SM_CHECK(
         std::equal(bytes.begin(), bytes.end(), frame.begin() + agent::kHeaderSize, frame.end()));
+  }
+  ByteReader container(bytes);
+  if (const auto settings = agent::take_container(container); settings && container.at_end()) {
+    ByteWriter again;
+    agent::put_container(again, *settings);
+    SM_CHECK(std::equal(bytes.begin(), bytes.end(), again.bytes().begin(), again.bytes().end()));
   }
   static_cast<void>(decode_settings(bytes));
   if (const auto error = agent::decode_error(bytes)) {
@@ -211,6 +219,12 @@ class Machine {
     request.keep_stdin = input_.ConsumeBool();
     if (!request.main && !request.tty) {
       request.chain.assign(input_.ConsumeIntegralInRange<std::size_t>(0, 3), request.argv);
+    }
+    if (input_.ConsumeIntegralInRange<int>(0, 3) == 0) {
+      agent::ContainerSettings& settings = request.container.emplace();
+      settings.process.groups = {input_.ConsumeRandomLengthString(4)};
+      settings.process.oom_score_adj = input_.ConsumeIntegralInRange<int>(-1001, 1001);
+      settings.machine.tmpfs = {{"/" + input_.ConsumeRandomLengthString(4), 0, ""}};
     }
     request.timeout_ms = input_.ConsumeIntegralInRange<std::uint64_t>(0, 3);
     send(agent::encode_exec(request));
