@@ -109,9 +109,10 @@ void prepare_machine(const MachineSettings& s, const std::string& hostname) {
     const int error = write_kernel_file("/proc/sys/" + name, value);
     if (error != 0) fail_setting(error, "kernel setting " + name + " = " + value);
   }
+  if (s.max_pids != 0) limit_processes(s.max_pids);
+  // Last, since a mount may cover anything.
   if (s.shm_bytes != 0) resize_shm(s.shm_bytes);
   for (const TmpfsMount& mount : s.tmpfs) mount_tmpfs(mount);
-  if (s.max_pids != 0) limit_processes(s.max_pids);
 }
 
 // The mount and not the file system: what lies above it, /dev and the tmpfs, stays as it is.
