@@ -136,6 +136,32 @@ void decode_everything(std::span<const std::byte> bytes) {
   }
 }
 
+// Container settings of every kind with some bytes changed: what is still accepted keeps the rules.
+void change_container(FuzzedDataProvider& input) {
+  agent::ContainerSettings all;
+  all.process.capabilities = 5;
+  all.process.ulimits = {{7, 1, 2}, {4, 0, agent::kUnlimited}};
+  all.process.groups = {"a", "7"};
+  all.machine.domainname = "d";
+  all.machine.hosts = {{"10.0.0.1", "h"}};
+  all.machine.dns = {"::1"};
+  all.machine.dns_search = {"."};
+  all.machine.dns_options = {"o:1"};
+  all.machine.tmpfs = {{"/t", 1, "size=1m"}};
+  all.machine.sysctls = {{"k/x", "1"}};
+  ByteWriter writer;
+  agent::put_container(writer, all);
+  std::vector<std::byte> bytes = writer.release();
+  while (input.remaining_bytes() != 0) {
+    const auto at = input.ConsumeIntegralInRange<std::size_t>(0, bytes.size() - 1);
+    bytes[at] = std::byte{input.ConsumeIntegral<std::uint8_t>()};
+    ByteReader reader(bytes);
+    const auto settings = agent::take_container(reader);
+    SM_CHECK(!settings || agent::check_container(*settings));
+  }
+  decode_everything(bytes);
+}
+
 void parse_in_pieces(FuzzedDataProvider& input) {
   agent::FrameParser parser;
   std::size_t fed = 0, taken = 0;
@@ -314,10 +340,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }();
   static_cast<void>(prepared);
   FuzzedDataProvider input(data, size);
-  if (input.ConsumeIntegralInRange<int>(0, 15) != 0) {
-    sm::guest::parse_in_pieces(input);
-  } else {
-    sm::guest::Machine(input).run();
+  switch (input.ConsumeIntegralInRange<int>(0, 15)) {
+    case 0:
+      sm::guest::Machine(input).run();
+      break;
+    case 1:
+    case 2:
+      sm::guest::change_container(input);
+      break;
+    default:
+      sm::guest::parse_in_pieces(input);
   }
   return 0;
 }
