@@ -1,0 +1,12 @@
+// The options of `run` that act inside the guest.
+#pragma once
+
+#include "cli/parser.h"
+#include "runtime/container/container_flags.h"
+
+namespace sm {
+
+// `flags` must live as long as the command.
+void add_container_options(CLI::App& command, ContainerFlags& flags);
+
+}  // namespace sm
