@@ -10,6 +10,11 @@ if(SM_KERNEL)
   install(FILES ${SM_KERNEL} DESTINATION ${SM_ASSETS_DIR} RENAME kernel)
 endif()
 
+install(DIRECTORY ${CMAKE_BINARY_DIR}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 FILES_MATCHING PATTERN "*.1")
+install(FILES ${CMAKE_BINARY_DIR}/completion/supermachine DESTINATION share/bash-completion/completions)
+install(FILES ${CMAKE_BINARY_DIR}/completion/_supermachine DESTINATION share/zsh/site-functions)
+install(FILES ${CMAKE_BINARY_DIR}/completion/supermachine.fish DESTINATION share/fish/vendor_completions.d)
+
 install(DIRECTORY include/supermachine DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(TARGETS supermachine-lib EXPORT supermachine-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 set(SM_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/supermachine)

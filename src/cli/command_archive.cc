@@ -109,8 +109,8 @@ Status load(const std::string& input, bool quiet) {
 
 }  // namespace
 
-void add_save(CLI::App& app, Action& chosen) {
-  CLI::App* command = app.add_subcommand(
+void add_save(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
       "save", "Write images of the store to a tar file: save [OPTIONS] NAME|ID...");
   auto flags = std::make_shared<SaveFlags>();
   command->add_option("-o,--output", flags->output, "The file (default: standard output)")
@@ -125,8 +125,8 @@ void add_save(CLI::App& app, Action& chosen) {
                    [flags](const auto& words) { return save(*flags, words); });
 }
 
-void add_load(CLI::App& app, Action& chosen) {
-  CLI::App* command =
+void add_load(Command& app, Action& chosen) {
+  Command* command =
       app.add_subcommand("load", "Take the images of a tar file into the store: load [-i FILE]");
   auto input = std::make_shared<std::string>();
   auto quiet = std::make_shared<bool>(false);

@@ -106,8 +106,8 @@ Status print_usage(const std::string& format) {
   return {};
 }
 
-void add_prune(CLI::App& app, Action& chosen) {
-  CLI::App* command = app.add_subcommand(
+void add_prune(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
       "prune", "Remove data that belongs to no image, and converted layers of no stored image");
   auto flags = std::make_shared<PruneFlags>();
   command->add_flag("-a,--all", flags->all, "Remove all images first");
@@ -119,8 +119,8 @@ void add_prune(CLI::App& app, Action& chosen) {
 
 }  // namespace
 
-void add_image(CLI::App& app, Action& chosen) {
-  CLI::App* group = app.add_subcommand(
+void add_image(Command& app, Action& chosen) {
+  Command* group = app.add_subcommand(
       "image", "Manage images: ls, pull, push, rm, tag, inspect, history, save, load, prune");
   group->require_subcommand(1);
   add_images(*group, chosen, "ls");
@@ -135,10 +135,10 @@ void add_image(CLI::App& app, Action& chosen) {
   add_prune(*group, chosen);
 }
 
-void add_system(CLI::App& app, Action& chosen) {
-  CLI::App* group = app.add_subcommand("system", "About this program's data: df");
+void add_system(Command& app, Action& chosen) {
+  Command* group = app.add_subcommand("system", "About this program's data: df");
   group->require_subcommand(1);
-  CLI::App* command = group->add_subcommand("df", "Show how much disk images take");
+  Command* command = group->add_subcommand("df", "Show how much disk images take");
   auto format = std::make_shared<std::string>();
   command->add_option("--format", *format, "table, or json: one object per line")
       ->type_name("FORMAT");

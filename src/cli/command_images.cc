@@ -65,8 +65,8 @@ Status list(const Typed& typed, const std::vector<std::string>& words) {
 
 }  // namespace
 
-void add_images(CLI::App& app, Action& chosen, const std::string& verb) {
-  CLI::App* command =
+void add_images(Command& app, Action& chosen, const std::string& verb) {
+  Command* command =
       app.add_subcommand(verb, "List the images of the store: " + verb + " [OPTIONS] [NAME[:TAG]]");
   auto typed = std::make_shared<Typed>();
   command->add_option("--format", typed->format, "table, or json: one object per line")

@@ -153,8 +153,8 @@ Status history(const HistoryFlags& flags, const std::string& word) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app, Action& chosen) {
-  CLI::App* command = app.add_subcommand(
+void add_inspect(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
       "inspect", "Show all about images of the store as JSON: inspect NAME|ID...");
   auto format = std::make_shared<std::string>();
   auto platform = std::make_shared<std::string>();
@@ -166,8 +166,8 @@ void add_inspect(CLI::App& app, Action& chosen) {
       [format, platform](const auto& words) { return inspect(*format, *platform, words); });
 }
 
-void add_history(CLI::App& app, Action& chosen) {
-  CLI::App* command =
+void add_history(Command& app, Action& chosen) {
+  Command* command =
       app.add_subcommand("history", "Show how an image was made: history [OPTIONS] NAME|ID");
   auto flags = std::make_shared<HistoryFlags>();
   command->add_option("--format", flags->format, "table, or json: one object per line")

@@ -41,8 +41,8 @@ Status pull(const Typed& typed, const std::string& text) {
 
 }  // namespace
 
-void add_pull(CLI::App& app, Action& chosen) {
-  CLI::App* command = app.add_subcommand(
+void add_pull(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
       "pull", "Fetch an image from a registry: pull [OPTIONS] NAME[:TAG|@DIGEST]");
   auto typed = std::make_shared<Typed>();
   command->add_option("--platform", typed->platform, "Which of an image's variants to fetch")

@@ -43,16 +43,13 @@ Status push(const Typed& typed, const std::string& text) {
 
 }  // namespace
 
-void add_push(CLI::App& app, Action& chosen) {
-  CLI::App* command = app.add_subcommand(
+void add_push(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
       "push", "Send an image of the store to its registry: push [OPTIONS] NAME[:TAG]");
   auto typed = std::make_shared<Typed>();
   command->add_option("--platform", typed->platform, "Which of the image's variants to send")
       ->type_name("OS/ARCH[/VARIANT]");
   command->add_flag("-q,--quiet", typed->quiet, "Print only the image's full name");
-  command->footer(
-      "Example:\n  supermachine tag busybox localhost:5000/busybox && supermachine push "
-      "localhost:5000/busybox\n");
   set_image_action(*command, chosen, {1, 1, "the image's name"},
                    {"-a", "--all-tags", "--disable-content-trust"},
                    [typed](const auto& words) { return push(*typed, words[0]); });

@@ -48,8 +48,8 @@ Status tag(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-void add_rmi(CLI::App& app, Action& chosen, const std::string& verb) {
-  CLI::App* command =
+void add_rmi(Command& app, Action& chosen, const std::string& verb) {
+  Command* command =
       app.add_subcommand(verb, "Remove images from the store: " + verb + " [OPTIONS] NAME|ID...");
   auto force = std::make_shared<bool>(false);
   command->add_flag("-f,--force", *force,
@@ -59,8 +59,8 @@ void add_rmi(CLI::App& app, Action& chosen, const std::string& verb) {
                    [force](const auto& words) { return remove_all(*force, words); });
 }
 
-void add_tag(CLI::App& app, Action& chosen) {
-  CLI::App* command =
+void add_tag(Command& app, Action& chosen) {
+  Command* command =
       app.add_subcommand("tag", "Give an image a further name: tag NAME|ID NEW-NAME");
   set_image_action(*command, chosen, {2, 2, "the new name"}, {},
                    [](const auto& words) { return tag(words[0], words[1]); });

@@ -165,7 +165,7 @@ void add_options(CLI::App& command, Typed& t) {
       ->multi_option_policy(one);
   command.add_flag("-q,--quiet", t.quiet, "Show no progress of a download");
   command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
-      ->check(CLI::IsMember({"auto", "kvm", "soft"}))
+      ->choices({"auto", "kvm", "soft"})
       ->type_name("ENGINE")
       ->capture_default_str()
       ->multi_option_policy(one);
@@ -184,11 +184,7 @@ void add_run(CLI::App& app, Action& chosen) {
       "IMAGE is a name such as debian:12 or host:5000/path@sha256:..., an id of the store, or\n"
       "oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME].\n"
       "The exit status is the command's; 128+N when signal N ended it; 127 when the command was\n"
-      "not found, 126 when it could not be executed, 125 when supermachine itself failed.\n\n"
-      "Examples:\n"
-      "  supermachine run busybox echo hello\n"
-      "  supermachine run -it -m 1g --cpus 2 oci:./debian:12 bash\n"
-      "  tar c . | supermachine run -i oci:./debian:12 tar t\n");
+      "not found, 126 when it could not be executed, 125 when supermachine itself failed.\n");
   add_options(*command, *typed);
   add_container_options(*command, typed->container);
   command->prefix_command();

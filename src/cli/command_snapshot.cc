@@ -93,8 +93,8 @@ Status list(const Typed& typed) {
   return {};
 }
 
-void add_ls(CLI::App& group, Action& chosen) {
-  CLI::App* command = group.add_subcommand("ls", "List the saved VMs that `run` keeps");
+void add_ls(Command& group, Action& chosen) {
+  Command* command = group.add_subcommand("ls", "List the saved VMs that `run` keeps");
   auto typed = std::make_shared<Typed>();
   command->add_option("--format", typed->format, "table, or json: one object per line")
       ->type_name("FORMAT");
@@ -140,11 +140,9 @@ Status remove(const Typed& typed, std::vector<std::string> words) {
   return {};
 }
 
-void add_rm(CLI::App& group, Action& chosen) {
-  CLI::App* command =
-      group.add_subcommand("rm",
-                           "Remove saved VMs: rm --all | rm SNAPSHOT...; running VMs keep "
-                           "what they have of them");
+void add_rm(Command& group, Action& chosen) {
+  Command* command = group.add_subcommand("rm", "Remove saved VMs: rm [OPTIONS] SNAPSHOT...");
+  command->footer("Running VMs keep what they have of them.");
   auto typed = std::make_shared<Typed>();
   command->add_flag("-a,--all", typed->all, "Remove all that `run` keeps");
   set_image_action(*command, chosen, {0, 1000, "SNAPSHOT"}, {},
@@ -153,11 +151,9 @@ void add_rm(CLI::App& group, Action& chosen) {
 
 }  // namespace
 
-void add_snapshot(CLI::App& app, Action& chosen) {
-  CLI::App* group = app.add_subcommand(
-      "snapshot",
-      "About saved VMs: ls, inspect, verify, rm. SNAPSHOT is the beginning of a name of "
-      "`ls`, or a folder");
+void add_snapshot(Command& app, Action& chosen) {
+  Command* group = app.add_subcommand("snapshot", "Manage saved VMs: ls, inspect, verify, rm");
+  group->footer("SNAPSHOT is the beginning of a name of `snapshot ls`, or a folder.");
   group->require_subcommand(1);
   add_ls(*group, chosen);
   set_image_action(

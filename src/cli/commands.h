@@ -2,31 +2,38 @@
 // process's exit status. One file per command: command_<name>.cc.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+
+#include "cli/parser.h"
 
 namespace sm {
 
 using Action = std::function<int()>;
 
+// All commands below.
+void add_commands(Command& app, Action& chosen);
+
 // Each stores its action in `chosen` when the user asks for it.
-void add_run(CLI::App& app, Action& chosen);
-void add_doctor(CLI::App& app, Action& chosen);
-void add_snapshot(CLI::App& app, Action& chosen);
-void add_version(CLI::App& app, Action& chosen);
+void add_run(Command& app, Action& chosen);
+void add_doctor(Command& app, Action& chosen);
+void add_snapshot(Command& app, Action& chosen);
+void add_version(Command& app, Action& chosen);
+
+void add_completion(Command& app, Action& chosen);
+void add_document(Command& app, Action& chosen);
 
 // Images: also below `image`, some under another verb there.
-void add_image(CLI::App& app, Action& chosen);
-void add_images(CLI::App& app, Action& chosen, const std::string& verb);
-void add_pull(CLI::App& app, Action& chosen);
-void add_push(CLI::App& app, Action& chosen);
-void add_rmi(CLI::App& app, Action& chosen, const std::string& verb);
-void add_tag(CLI::App& app, Action& chosen);
-void add_inspect(CLI::App& app, Action& chosen);
-void add_history(CLI::App& app, Action& chosen);
-void add_save(CLI::App& app, Action& chosen);
-void add_load(CLI::App& app, Action& chosen);
-void add_system(CLI::App& app, Action& chosen);
+void add_image(Command& app, Action& chosen);
+void add_images(Command& app, Action& chosen, const std::string& verb);
+void add_pull(Command& app, Action& chosen);
+void add_push(Command& app, Action& chosen);
+void add_rmi(Command& app, Action& chosen, const std::string& verb);
+void add_tag(Command& app, Action& chosen);
+void add_inspect(Command& app, Action& chosen);
+void add_history(Command& app, Action& chosen);
+void add_save(Command& app, Action& chosen);
+void add_load(Command& app, Action& chosen);
+void add_system(Command& app, Action& chosen);
 
 }  // namespace sm

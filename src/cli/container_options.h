@@ -1,8 +1,7 @@
 // The options of `run` that act inside the guest.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
+#include "cli/parser.h"
 #include "runtime/container/container_flags.h"
 
 namespace sm {

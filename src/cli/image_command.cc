@@ -1,25 +1,14 @@
 #include "cli/image_command.h"
 
-#include <algorithm>
-
 #include "cli/output.h"
 
 namespace sm {
 
 namespace {
 
-Status check_words(const CLI::App& command, const std::vector<std::string>& words,
-                   const WordCount& count, const std::vector<std::string_view>& docker_flags) {
-  const auto see = "see `supermachine " + command.get_name() + " --help`";
-  for (const auto& word : words) {
-    if (word.size() < 2 || word[0] != '-' || word == "--") continue;
-    const auto name = word.substr(0, word.find('='));
-    if (std::find(docker_flags.begin(), docker_flags.end(), name) != docker_flags.end()) {
-      return fail(Code::kUnsupported,
-                  "Docker's " + name + " is not supported by `" + command.get_name() + "`", see);
-    }
-    return fail(Code::kInvalidArgument, "unknown option " + name, see);
-  }
+Status check_words(const Command& command, const std::vector<std::string>& words,
+                   const WordCount& count) {
+  const auto see = "see `" + command.path() + " --help`";
   if (words.size() < count.least) {
     return fail(Code::kInvalidArgument,
                 std::string("too few arguments: ") + count.what + " is missing", see);
@@ -32,26 +21,28 @@ Status check_words(const CLI::App& command, const std::vector<std::string>& word
 
 }  // namespace
 
-void set_image_action(CLI::App& command, Action& chosen, WordCount count,
+void set_image_action(Command& command, Action& chosen, WordCount count,
                       std::vector<std::string_view> docker_flags, ImageAction action) {
   command.allow_extras();
+  std::vector<RefusedOption> refused;
+  for (const auto& name : docker_flags) refused.push_back({name, "", ""});
+  command.refuse(refused);
   auto* self = &command;
-  command.callback(
-      [&chosen, self, count, flags = std::move(docker_flags), action = std::move(action)] {
-        chosen = [self, count, flags, action] {
-          auto words = self->remaining();
-          auto done = check_words(*self, words, count, flags);
-          std::erase(words, "--");
-          if (done) done = action(words);
-          if (done) return 0;
-          print_error(done.error());
-          return kOwnFailure;
-        };
-      });
+  command.callback([&chosen, self, count, action = std::move(action)] {
+    chosen = [self, count, action] {
+      auto words = self->remaining();
+      std::erase(words, "--");
+      auto done = check_words(*self, words, count);
+      if (done) done = action(words);
+      if (done) return 0;
+      print_error(done.error());
+      return kOwnFailure;
+    };
+  });
 }
 
 Result<bool> wants_json(const std::string& format) {
-  if (format.empty() || format == "table") return false;
+  if (format.empty() || format == "table" || format == "text") return false;
   if (format == "json" || format == "{{json .}}") return true;
   return fail(Code::kUnsupported, "--format " + format + ": templates are not supported",
               "use --format json and a tool such as jq");

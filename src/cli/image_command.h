@@ -23,7 +23,7 @@ using ImageAction = std::function<Status(const std::vector<std::string>& words)>
 
 // Lets `command` run `action` on its words. Options may stand anywhere; `docker_flags` are those of
 // Docker that are refused by name. An error is printed; the exit status is then 125.
-void set_image_action(CLI::App& command, Action& chosen, WordCount count,
+void set_image_action(Command& command, Action& chosen, WordCount count,
                       std::vector<std::string_view> docker_flags, ImageAction action);
 
 // "", "table" or "json".

@@ -1,50 +1,53 @@
 // supermachine: run OCI images as microVMs. Parses the command line, calls the runtime, translates
 // back.
+#include <fmt/format.h>
+
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "cli/output.h"
 
 namespace {
 
-int run(int argc, char** argv) {
-  CLI::App app{
-      "Run OCI images as microVMs: own kernel, own memory, isolated by hardware\n"
-      "or, where there is no usable KVM, by a CPU in software."};
-  app.name("supermachine");
-  app.set_version_flag("--version", "supermachine " SM_VERSION);
-  app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
+constexpr const char* kAbout =
+    "Run OCI images as microVMs: own kernel, own memory, isolated by hardware or, where there is "
+    "no "
+    "usable KVM, by a CPU in software";
+
+// Errors of a command whose output was asked for in JSON are JSON as well, even when the rest of
+// its command line cannot be understood.
+bool wants_json_errors(const sm::Command& command, const std::vector<std::string>& words) {
+  if (command.find_option("--format") == nullptr) return false;
+  for (std::size_t i = 0; i < words.size() && words[i] != "--"; ++i) {
+    if (words[i] == "--format=json") return true;
+    if (words[i] == "--format" && i + 1 < words.size() && words[i + 1] == "json") return true;
+  }
+  return false;
+}
+
+int run(const std::vector<std::string>& words) {
+  sm::Command app("supermachine", kAbout);
+  bool version = false;
+  app.add_flag("--version", version, "Print the version and exit");
   sm::Action chosen;
-  sm::add_run(app, chosen);
-  sm::add_images(app, chosen, "images");
-  sm::add_pull(app, chosen);
-  sm::add_push(app, chosen);
-  sm::add_rmi(app, chosen, "rmi");
-  sm::add_tag(app, chosen);
-  sm::add_inspect(app, chosen);
-  sm::add_history(app, chosen);
-  sm::add_save(app, chosen);
-  sm::add_load(app, chosen);
-  sm::add_image(app, chosen);
-  sm::add_system(app, chosen);
-  sm::add_doctor(app, chosen);
-  sm::add_snapshot(app, chosen);
-  sm::add_version(app, chosen);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& e) {
-    return app.exit(e);  // --help and --version
-  } catch (const CLI::ParseError& e) {
-    const bool known = !app.get_subcommands().empty();
-    const std::string command =
-        known ? "supermachine " + app.get_subcommands().front()->get_name() : "supermachine";
-    const bool misnamed = !known && argc > 1 && argv[1][0] != '-';
-    const std::string cause =
-        misnamed ? "there is no command '" + std::string(argv[1]) + "'" : std::string(e.what());
-    sm::print_error(sm::Error(sm::Code::kInvalidArgument, cause, "see `" + command + " --help`"));
+  sm::add_commands(app, chosen);
+  sm::set_json_errors(wants_json_errors(*app.named_by(words), words));
+  bool help = false;
+  const auto command = app.parse(words, help);
+  if (version) {
+    fmt::print("supermachine {}\n", SM_VERSION);
+    return 0;
+  }
+  if (!command) {
+    sm::print_error(command.error());
     return sm::kOwnFailure;
+  }
+  if (help) {
+    fmt::print("{}", sm::help_text(**command));
+    return 0;
   }
   return chosen();
 }
@@ -52,9 +55,9 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // The libraries for options and JSON may throw; nothing of ours does.
+  // The library for JSON may throw; nothing of ours does.
   try {
-    return run(argc, argv);
+    return run({argv + (argc > 0 ? 1 : 0), argv + argc});
   } catch (const std::exception& e) {
     sm::print_error(sm::Error(sm::Code::kInternal, e.what()));
     return sm::kOwnFailure;

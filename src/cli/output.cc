@@ -5,16 +5,35 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 namespace sm {
 
 namespace {
 
-bool use_colour() { return ::isatty(STDERR_FILENO) == 1 && ::getenv("NO_COLOR") == nullptr; }
+// Set once, before the command begins and any thread of its.
+bool json_errors = false;
+
+// As no-color.org has it: set, to anything but the empty word.
+bool no_colour_wanted() {
+  const char* value = ::getenv("NO_COLOR");
+  return value != nullptr && value[0] != '\0';
+}
+
+bool use_colour() { return ::isatty(STDERR_FILENO) == 1 && !no_colour_wanted(); }
 
 }  // namespace
 
+void set_json_errors(bool on) { json_errors = on; }
+
 void print_error(const Error& error) {
+  if (json_errors) {
+    const nlohmann::ordered_json line = {
+        {"code", code_name(error.code())}, {"cause", error.cause()}, {"remedy", error.remedy()}};
+    fmt::print(stderr, "{}\n",
+               line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    return;
+  }
   const bool colour = use_colour();
   fmt::print(stderr, "{}supermachine: error:{} {}\n", colour ? "\x1b[31m" : "",
              colour ? "\x1b[0m" : "", error.cause());

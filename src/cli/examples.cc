@@ -1,0 +1,107 @@
+#include "cli/examples.h"
+
+#include <vector>
+
+namespace sm {
+
+namespace {
+
+struct CommandExample {
+  std::vector<std::string> command;  // its names from the root on
+  const char* line;
+  const char* text;
+};
+
+struct CommandNote {
+  std::vector<std::string> command;
+  const char* text;
+};
+
+const std::vector<CommandExample>& examples() {
+  static const std::vector<CommandExample> kExamples = {
+      {{}, "supermachine run busybox echo hello", "a command of an image"},
+      {{}, "supermachine run -it debian:12 bash", "a shell"},
+      {{}, "supermachine run --help", "about one command"},
+      {{"run"}, "supermachine run busybox echo hello", "a command of an image"},
+      {{"run"}, "supermachine run -it -m 1g --cpus 2 debian:12 bash", "a shell in a larger VM"},
+      {{"run"}, "tar c . | supermachine run -i busybox tar t", "files in through standard input"},
+      {{"images"}, "supermachine images", "all images of the store"},
+      {{"images"}, "supermachine images --format json | jq -r .Repository", "for programs"},
+      {{"pull"}, "supermachine pull debian:12", "without running it"},
+      {{"push"}, "supermachine push localhost:5000/busybox", "after `supermachine tag`"},
+      {{"rmi"},
+       "supermachine rmi localhost:5000/busybox",
+       "a name, and the data when it was the last one"},
+      {{"tag"}, "supermachine tag busybox localhost:5000/busybox", "to push it there"},
+      {{"inspect"}, "supermachine inspect busybox | jq '.[0].Config.Cmd'", "what it starts"},
+      {{"history"}, "supermachine history busybox", "the steps of its making"},
+      {{"save"},
+       "supermachine save -o busybox.tar busybox",
+       "for `docker load` or `supermachine load`"},
+      {{"load"}, "supermachine load -i busybox.tar", "what `save` or `docker save` wrote"},
+      {{"image", "prune"}, "supermachine image prune -f", "without a question"},
+      {{"system", "df"}, "supermachine system df", "what images take"},
+      {{"doctor"}, "supermachine doctor", "is there anything that this machine lacks?"},
+      {{"snapshot", "ls"}, "supermachine snapshot ls", "what `run` keeps"},
+      {{"snapshot", "inspect"},
+       "supermachine snapshot inspect $(supermachine snapshot ls -q)",
+       "all of them"},
+      {{"snapshot", "verify"},
+       "supermachine snapshot verify $(supermachine snapshot ls -q)",
+       "all of them"},
+      {{"snapshot", "rm"},
+       "supermachine snapshot rm --all",
+       "the next run of each image boots again"},
+      {{"version"}, "supermachine version", "of the program"},
+  };
+  return kExamples;
+}
+
+const std::vector<CommandNote>& notes() {
+  static const std::vector<CommandNote> kNotes = {
+      {{"images"},
+       "Fields of --format json: Repository, Tag, Digest, ID, CreatedAt, Size, Platform."},
+      {{"history"}, "Fields of --format json: ID, CreatedAt, CreatedBy, Size, Comment."},
+      {{"inspect"},
+       "Fields: Id, RepoTags, RepoDigests, Manifest, Created, Author, Os, Architecture, Variant, "
+       "Size,\n"
+       "Config, RootFS, Layers."},
+      {{"image", "prune"}, "Fields of --format json: Untagged, Blobs, Layers, SpaceReclaimed."},
+      {{"system", "df"}, "Fields of --format json: Type, TotalCount, Active, Size, Reclaimable."},
+      {{"snapshot", "ls"},
+       "Fields of --format json: Name, Image, Engine, CpuModel, Cpus, Memory, CreatedAt, Size."},
+  };
+  return kNotes;
+}
+
+// Docker's longer names of the same commands.
+const std::vector<std::pair<const char*, const char*>>& twins() {
+  static const std::vector<std::pair<const char*, const char*>> kTwins = {
+      {"ls", "images"},       {"rm", "rmi"},    {"pull", "pull"},
+      {"push", "push"},       {"tag", "tag"},   {"inspect", "inspect"},
+      {"history", "history"}, {"save", "save"}, {"load", "load"}};
+  return kTwins;
+}
+
+}  // namespace
+
+void add_examples(Command& app) {
+  for (const auto& example : examples()) {
+    Command* command = app.named_by(example.command);
+    if (example.command.empty() || command->get_name() == example.command.back())
+      command->example(example.line, example.text);
+  }
+  for (const auto& note : notes()) {
+    Command* command = app.named_by(note.command);
+    if (command->get_footer().empty()) command->footer(note.text);
+  }
+  for (const auto& [verb, twin] : twins()) {
+    Command* command = app.named_by({"image", verb});
+    const Command* other = app.find(twin);
+    if (command->is_group() || other == nullptr) continue;
+    for (const auto& example : other->examples()) command->example(example.line, example.text);
+    if (command->get_footer().empty()) command->footer(other->get_footer());
+  }
+}
+
+}  // namespace sm
