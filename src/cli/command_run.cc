@@ -1,15 +1,21 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <memory>
 
+#include "base/bytes.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/keep_flags.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/transfer_bars.h"
+#include "cli/vm_start.h"
+#include "runtime/keeper/event_log.h"
+#include "runtime/keeper/vm_registry.h"
 #include "runtime/run_image.h"
-#include "runtime/vm_dir.h"
 
 namespace sm {
 
@@ -28,7 +34,7 @@ struct Typed {
   bool quiet = false;
   std::string entrypoint;
   CLI::Option* entrypoint_option = nullptr;
-  bool remove = false;
+  KeepFlags keep;
 };
 
 std::optional<std::string> host_env(const std::string& name) {
@@ -72,7 +78,9 @@ Result<Platform> parse_run_platform(const std::string& text) {
               "use an image that was built for linux/amd64");
 }
 
-Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
+// The image behind the options, ready to run.
+Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
+                            const SessionSignals& signals) {
   RunOptions& o = typed.options;
   SM_TRY_STATUS(take_image(std::move(words), o));
   o.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
@@ -80,7 +88,7 @@ Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
   o.pull = SM_TRY(parse_pull_policy(typed.pull));
   o.platform = SM_TRY(parse_run_platform(typed.platform));
   if (typed.entrypoint_option->count() > 0) o.entrypoint = typed.entrypoint;
-  if (!o.name.empty()) SM_TRY_STATUS(check_name(o.name));
+  SM_TRY_STATUS(check_keep_flags(typed.keep));
   std::vector<std::string> file_env;
   for (const std::string& path : o.env_files) {
     const std::string text = SM_TRY(read_file(path, kMaxEnvFile));
@@ -97,11 +105,51 @@ Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
       inner(progress...);
     };
   }
-  return run_image(o, file_env, host_env, observers);
+  return prepare_run(o, file_env, host_env, signals, observers);
 }
 
-int act(Typed& typed, std::vector<std::string> words) {
-  auto outcome = execute(typed, std::move(words));
+// The command line once more, in a form that the same options understand.
+std::vector<std::string> words_again(const CLI::App& command) {
+  std::vector<std::string> out;
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() == 0) continue;
+    const auto& names = option->get_lnames();
+    const std::string name = names.empty() ? "-" + option->get_snames()[0] : "--" + names[0];
+    for (const std::string& value : option->results()) {
+      const bool flag = option->get_items_expected_max() == 0;
+      // An empty value must be a word of its own.
+      out.push_back(flag || value.empty() ? name : name + "=" + value);
+      if (!flag && value.empty()) out.emplace_back();
+    }
+  }
+  const auto rest = command.remaining();
+  out.insert(out.end(), rest.begin(), rest.end());
+  return out;
+}
+
+Result<RunOutcome> execute(Typed& typed, const CLI::App& command) {
+  const SessionSignals signals;
+  const PreparedRun run = SM_TRY(prepare(typed, command.remaining(), signals));
+  if (run.image.interrupted_by != 0) return RunOutcome{128 + run.image.interrupted_by, {}};
+  const KeepFlags& keep = typed.keep;
+  VmRecord record = SM_TRY(make_record(keep, run, words_again(command)));
+  const VmRegistry registry = SM_TRY(VmRegistry::open());
+  HeldRecord held = SM_TRY(registry.create(std::move(record)));
+  const std::string id = held.record.id;
+  if (!keep.cidfile.empty()) {
+    if (auto written = write_file_atomic(keep.cidfile, id); !written) {
+      SM_TRY_STATUS(registry.remove(std::move(held)));
+      return fail(std::move(written).error());
+    }
+  }
+  EventLog(registry.folder()).add(held.record, "create");
+  RunOutcome outcome = start_vm(registry, std::move(held), run, !keep.detach, signals);
+  if (keep.detach && outcome.status == 0 && !outcome.error) fmt::print("{}\n", id);
+  return outcome;
+}
+
+int act(Typed& typed, const CLI::App& command) {
+  auto outcome = execute(typed, command);
   if (!outcome) {
     print_error(outcome.error());
     return kOwnFailure;
@@ -114,7 +162,6 @@ void add_options(CLI::App& command, Typed& t) {
   RunOptions& o = t.options;
   command.add_flag("-i,--interactive", o.interactive, "Keep standard input open");
   command.add_flag("-t,--tty", o.tty, "Give the command a terminal");
-  command.add_flag("--rm", t.remove, "Leave nothing behind (always the case at present)");
   const auto one = CLI::MultiOptionPolicy::TakeLast;
   // One value per occurrence: `-e A=1 IMAGE` must not swallow the image.
   command.add_option("-e,--env", o.env, "Set a variable, or pass one on from here")
@@ -143,9 +190,7 @@ void add_options(CLI::App& command, Typed& t) {
       ->type_name("N")
       ->capture_default_str()
       ->multi_option_policy(one);
-  command.add_option("--name", o.name, "Name of the VM")
-      ->type_name("NAME")
-      ->multi_option_policy(one);
+  add_keep_flags(command, t.keep);
   command.add_option("-h,--hostname", o.hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST")
       ->multi_option_policy(one);
@@ -185,12 +230,53 @@ void add_run(CLI::App& app, Action& chosen) {
       "Examples:\n"
       "  supermachine run busybox echo hello\n"
       "  supermachine run -it -m 1g --cpus 2 oci:./debian:12 bash\n"
-      "  tar c . | supermachine run -i oci:./debian:12 tar t\n");
+      "  tar c . | supermachine run -i oci:./debian:12 tar t\n"
+      "  supermachine run -d --name web -p 8080:80 nginx\n");
   add_options(*command, *typed);
   command->prefix_command();
-  command->callback([&chosen, command, typed] {
-    chosen = [command, typed] { return act(*typed, command->remaining()); };
-  });
+  command->callback(
+      [&chosen, command, typed] { chosen = [command, typed] { return act(*typed, *command); }; });
+}
+
+Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& signals) {
+  CLI::App command;
+  command.set_help_flag("--help");
+  Typed typed;
+  add_options(command, typed);
+  command.prefix_command();
+  // Paths of images were typed there.
+  if (::chdir(record.folder.c_str()) < 0) return fail_errno("enter " + record.folder, errno);
+  try {
+    command.parse(std::vector<std::string>(record.words.rbegin(), record.words.rend()));
+  } catch (const CLI::Error& e) {
+    return fail(Code::kUnsupported,
+                "the options of the VM are not understood: " + std::string(e.what()),
+                "start it with the supermachine that made it, or make a new one");
+  }
+  // What it was made with exists: neither a new --cidfile nor an --env-file is meant.
+  typed.keep = {};
+  typed.options.env_files.clear();
+  auto words = command.remaining();
+  std::erase(words, "--");
+  const bool stored = !record.image.starts_with("oci:") &&
+                      !record.image.starts_with("oci-archive:") &&
+                      !record.image.starts_with("docker-archive:");
+  const auto colon = record.image_digest.find(':');
+  if (stored && !words.empty()) words[0] = record.image_digest.substr(colon + 1);
+  typed.pull = stored ? "never" : typed.pull;
+  PreparedRun run = SM_TRY(prepare(typed, std::move(words), signals));
+  if (run.image.interrupted_by != 0) return run;
+  if (run.image.digest != record.image_digest) {
+    return fail(Code::kNotFound,
+                record.image + " is not the image any more that the VM was made of",
+                "make a new VM");
+  }
+  agent::FrameParser parser;
+  parser.feed(as_byte_span(record.request));
+  const auto frame = SM_TRY(parser.next());
+  if (!frame) return fail(Code::kCorrupt, "the record holds no request");
+  run.request = SM_TRY(agent::decode_exec(frame->payload));
+  return run;
 }
 
 }  // namespace sm

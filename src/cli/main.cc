@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/vm_commands.h"
 
 namespace {
 
@@ -18,6 +19,7 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   sm::Action chosen;
   sm::add_run(app, chosen);
+  sm::add_vm_commands(app, chosen);
   sm::add_images(app, chosen, "images");
   sm::add_pull(app, chosen);
   sm::add_push(app, chosen);

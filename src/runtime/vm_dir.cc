@@ -28,8 +28,10 @@ void remove_tree(const std::string& path) {
   std::filesystem::remove_all(path, ignored);
 }
 
+}  // namespace
+
 // A folder whose lock nobody holds belongs to a process that was killed.
-void remove_dead(const std::string& runtime_dir) {
+void VmDir::remove_dead(const std::string& runtime_dir) {
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(runtime_dir.c_str()), ::closedir);
   if (!dir) return;
   while (const dirent* entry = ::readdir(dir.get())) {
@@ -41,34 +43,10 @@ void remove_dead(const std::string& runtime_dir) {
   }
 }
 
-// Claims <dir>/name-<name>: the lock, not the file's existence, is the claim.
-Result<UniqueFd> claim_name(const std::string& path, const std::string& name) {
-  for (;;) {
-    UniqueFd fd = SM_TRY(open_file(path, O_RDWR | O_CREAT, 0600));
-    if (!try_lock(fd.get())) {
-      return fail(Code::kInvalidArgument, "the name '" + name + "' is used by a running VM",
-                  "choose another --name, or stop that VM");
-    }
-    // The former holder may have unlinked the file between our open and our lock.
-    struct stat ours {
-    }, there{};
-    if (::fstat(fd.get(), &ours) == 0 && ::stat(path.c_str(), &there) == 0 &&
-        ours.st_ino == there.st_ino) {
-      return fd;
-    }
-  }
-}
-
-}  // namespace
-
-Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& id,
-                            const std::string& name) {
+Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& id) {
   remove_dead(runtime_dir);
-  UniqueFd name_lock;
-  const std::string name_path = runtime_dir + "/name-" + name;
-  if (!name.empty()) name_lock = SM_TRY(claim_name(name_path, name));
   // The lock is taken under a name that remove_dead does not look at.
-  const std::string path = runtime_dir + "/vm-" + id;
+  const std::string path = path_of(runtime_dir, id);
   const std::string fresh = runtime_dir + "/new-" + id;
   if (::mkdir(fresh.c_str(), 0700) < 0) return fail_errno("mkdir " + fresh, errno);
   auto lock = open_file(fresh + "/lock", O_RDWR | O_CREAT | O_EXCL, 0600);
@@ -77,18 +55,12 @@ Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& i
     remove_tree(fresh);
     return fail_errno("prepare " + path, e);
   }
-  VmDir out(path, std::move(*lock));
-  if (!name.empty()) {
-    out.name_path_ = name_path;
-    out.name_lock_ = std::move(name_lock);
-  }
-  return out;
+  return VmDir(path, std::move(*lock));
 }
 
 VmDir::~VmDir() {
   if (!lock_.valid()) return;
   remove_tree(path_);
-  if (name_lock_.valid()) ::unlink(name_path_.c_str());
 }
 
 Result<std::string> random_id() {
