@@ -110,6 +110,8 @@ ExecPlan ExecSession::make_plan() {
   plan.create_cwd = request_.create_cwd;
   plan.wait_for_release = request_.main;
   plan.files = std::exchange(request_.files, {});
+  plan.settings = defaults.settings;
+  if (request_.container) plan.machine = request_.container->machine;
   return plan;
 }
 

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/container_options.h"
 #include "cli/keep_flags.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -27,6 +28,7 @@ constexpr std::size_t kMaxEnvFile = 1u << 20;
 // The options as they were typed.
 struct Typed {
   RunOptions options;
+  ContainerFlags container;
   std::string memory = "512m";
   std::string cpus = "1";
   std::string pull = "missing";
@@ -89,6 +91,7 @@ Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
   o.platform = SM_TRY(parse_run_platform(typed.platform));
   if (typed.entrypoint_option->count() > 0) o.entrypoint = typed.entrypoint;
   SM_TRY_STATUS(check_keep_flags(typed.keep));
+  o.container = SM_TRY(parse_container_flags(typed.container));
   std::vector<std::string> file_env;
   for (const std::string& path : o.env_files) {
     const std::string text = SM_TRY(read_file(path, kMaxEnvFile));
@@ -233,6 +236,7 @@ void add_run(CLI::App& app, Action& chosen) {
       "  tar c . | supermachine run -i oci:./debian:12 tar t\n"
       "  supermachine run -d --name web -p 8080:80 nginx\n");
   add_options(*command, *typed);
+  add_container_options(*command, typed->container);
   command->prefix_command();
   command->callback(
       [&chosen, command, typed] { chosen = [command, typed] { return act(*typed, *command); }; });
@@ -243,6 +247,7 @@ Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& 
   command.set_help_flag("--help");
   Typed typed;
   add_options(command, typed);
+  add_container_options(command, typed.container);
   command.prefix_command();
   // Paths of images were typed there.
   if (::chdir(record.folder.c_str()) < 0) return fail_errno("enter " + record.folder, errno);

@@ -21,6 +21,8 @@ void add_common(CLI::App& app, Action& chosen) {
   add_rm(app, chosen);
   add_rename(app, chosen);
   add_port(app, chosen);
+  add_stats(app, chosen);
+  add_top(app, chosen);
 }
 
 void add_group(CLI::App& app, Action& chosen, const char* name, const char* help) {
@@ -39,6 +41,7 @@ void add_group(CLI::App& app, Action& chosen, const char* name, const char* help
 void add_vm_commands(CLI::App& app, Action& chosen) {
   add_ps(app, chosen, "ps");
   add_common(app, chosen);
+  add_events(app, chosen);
   add_group(app, chosen, "vm", "Work with VMs");
   add_group(app, chosen, "container", "The same under Docker's name");
 }

@@ -9,8 +9,10 @@ namespace sm::agent {
 namespace {
 
 // Bits of ExecRequest's flags word.
-constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8;
-constexpr std::uint32_t kAllFlags = kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd;
+constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8,
+                        kFlagContainer = 16;
+constexpr std::uint32_t kAllFlags =
+    kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd | kFlagContainer;
 constexpr std::size_t kMaxMessage = 4096;
 // The largest CLOCK_REALTIME in nanoseconds that the kernel can count.
 constexpr std::uint64_t kMaxClock = 0x7fff'ffff'ffff'ffff;
@@ -154,7 +156,7 @@ Result<Hello> decode_hello(std::span<const std::byte> payload) {
 std::vector<std::byte> encode_exec(const ExecRequest& q) {
   ByteWriter w;
   w.put((q.main ? kFlagMain : 0u) | (q.tty ? kFlagTty : 0u) | (q.keep_stdin ? kFlagStdin : 0u) |
-        (q.create_cwd ? kFlagCreateCwd : 0u));
+        (q.create_cwd ? kFlagCreateCwd : 0u) | (q.container ? kFlagContainer : 0u));
   w.put(q.window.rows);
   w.put(q.window.columns);
   w.put(q.timeout_ms);
@@ -165,6 +167,7 @@ std::vector<std::byte> encode_exec(const ExecRequest& q) {
   put_files(w, q.files);
   w.put(static_cast<std::uint32_t>(q.chain.size()));
   for (const auto& command : q.chain) put_words(w, command);
+  if (q.container) put_container(w, *q.container);
   return frame(FrameType::kExec, std::move(w));
 }
 
@@ -184,9 +187,12 @@ Result<ExecRequest> decode_exec(std::span<const std::byte> payload) {
   q.timeout_ms = *timeout;
   if (!take_words(r, q.argv) || !take_words(r, q.env)) return malformed("exec request");
   if (!take_path(r, q.cwd) || !take_path(r, q.user)) return malformed("exec request");
-  if (!take_files(r, q.files) || !take_chain(r, q.chain) || !r.at_end()) {
-    return malformed("exec request");
+  if (!take_files(r, q.files) || !take_chain(r, q.chain)) return malformed("exec request");
+  if ((*flags & kFlagContainer) != 0) {
+    if (!q.main) return malformed("exec request: container settings without a main workload");
+    q.container = SM_TRY(take_container(r));
   }
+  if (!r.at_end()) return malformed("exec request");
   if (q.argv.empty()) return malformed("exec request: no program");
   if (!q.chain.empty() && (q.main || q.tty)) {
     return malformed("exec request: further commands of a main workload or on a terminal");
@@ -314,7 +320,7 @@ Result<ErrorReport> decode_error(std::span<const std::byte> payload) {
   const auto kind = r.take<std::uint8_t>();
   const auto errno_value = r.take<std::uint32_t>();
   const auto message = r.take_string(kMaxMessage);
-  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kResume)) {
+  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kSetting)) {
     return malformed("error report");
   }
   return ErrorReport{static_cast<ErrorKind>(*kind), *errno_value, std::string(*message)};

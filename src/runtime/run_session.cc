@@ -126,8 +126,9 @@ void Session::guarded_start() {
 }
 
 SessionOutcome Session::outcome() {
-  if (status_) return {*status_, std::nullopt};
-  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_),
+  const bool asked = end_requests_ > 0;
+  if (status_) return {*status_, std::nullopt, asked, false};
+  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_), asked,
           config_.resume && !exec_opened_};
 }
 

@@ -37,6 +37,7 @@ struct SessionConfig {
 struct SessionOutcome {
   int status = 125;            // what the command's caller should exit with
   std::optional<Error> error;  // why there is no status of the workload
+  bool end_asked = false;      // by a signal to this process, or by the session's guardian
   bool not_restored = false;   // the snapshot was of no use; the workload has not been started
 };
 

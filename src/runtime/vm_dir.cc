@@ -13,9 +13,12 @@
 #include <cerrno>
 #include <filesystem>
 #include <memory>
+#include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "base/file.h"
+#include "runtime/unix_connect.h"
 
 namespace sm {
 
@@ -30,16 +33,39 @@ void remove_tree(const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+// The socket of a keeper that was killed: nobody listens. One whose VM is there has not to be
+// asked.
+bool is_dead_keeper(const std::string& runtime_dir, const std::string& name) {
+  constexpr std::string_view kPrefix = "keeper-", kSuffix = ".sock";
+  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return false;
+  const std::string id = name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
+  struct stat st {};
+  if (::stat(VmDir::path_of(runtime_dir, id).c_str(), &st) == 0) return false;
+  const auto socket = connect_unix(runtime_dir + "/" + name);
+  return !socket && socket.error().code() == Code::kGone;  // refused
+}
+
+}  // namespace
+
 // A folder whose lock nobody holds belongs to a process that was killed.
 void VmDir::remove_dead(const std::string& runtime_dir) {
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(runtime_dir.c_str()), ::closedir);
   if (!dir) return;
+  std::vector<std::string> others;
   while (const dirent* entry = ::readdir(dir.get())) {
     const std::string name = entry->d_name;
-    if (!name.starts_with("vm-")) continue;
+    if (!name.starts_with("vm-")) {
+      others.push_back(name);
+      continue;
+    }
     const std::string path = runtime_dir + "/" + name;
     auto lock = open_file(path + "/lock", O_RDWR);
     if (lock && try_lock(lock->get())) remove_tree(path);
+  }
+  for (const std::string& name : others) {
+    if (is_dead_keeper(runtime_dir, name)) ::unlink((runtime_dir + "/" + name).c_str());
   }
 }
 

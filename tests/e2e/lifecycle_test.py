@@ -147,6 +147,33 @@ class Detached(Case):
         return found
 
 
+class Events(Case):
+    def test_tell_of_a_life(self):
+        vm = self.run_d("sh", "-c", "exit 3", options=["--name", "vm"])
+        self.ok("wait", vm)
+        self.ok("rename", "vm", "other")
+        self.ok("rm", "other")
+        lines = self.ok("events", "--since", "1h", "--until", "0s", "-f", f"vm={vm[:12]}", "--format", "json").splitlines()
+        events = [json.loads(line) for line in lines]
+        self.assertEqual([e["action"] for e in events], ["create", "start", "die", "rename", "destroy"])
+        self.assertEqual([e["exit_code"] for e in events], [0, 0, 3, 0, 0])
+        text = self.ok("events", "--since", "1h", "--until", "0s", "-f", "event=die")
+        self.assertRegex(text, rf"Z vm die {vm} \(exitCode=3, image=.*, name=vm\)\n")
+
+
+class Stats(Case):
+    def test_what_a_vm_uses_and_runs(self):
+        vm = self.run_d("sh", "-c", "while :; do :; done", options=["--name", "busy", "-m", "128m"])
+        row = json.loads(self.ok("stats", "--no-stream", "--format", "json", "busy"))
+        self.assertEqual((row["ID"], row["Name"]), (vm, "busy"))
+        self.assertGreater(row["CPUNs"], 0)
+        self.assertGreater(row["MemBytes"], 1 << 20)
+        self.assertIn("128MiB", row["MemUsage"])
+        self.assertIn("busy", self.ok("stats", "--no-stream"))
+        self.assertIn("while :", self.ok("top", "busy"))
+        self.assertIn("PID", self.ok("top", "busy", "-o", "pid"))
+
+
 class Names(Case):
     def test_are_unique_and_made_up(self):
         a, b = self.run_d("true"), self.run_d("true", options=["--name", "given"])

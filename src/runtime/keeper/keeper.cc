@@ -92,7 +92,7 @@ RunOutcome Keeper::run_until_over(const PreparedRun& run, const SessionSignals& 
 // A first start that fails is told to the user, not tried again.
 bool Keeper::wants_restart(const RunOutcome& outcome) const {
   const RestartPolicy& policy = held_.record.restart;
-  if (stop_wanted_ || on_ready_) return false;
+  if (stop_wanted_ || outcome.end_asked || on_ready_) return false;
   switch (policy.kind) {
     case RestartKind::kNo:
       return false;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -20,19 +21,22 @@ constexpr Duration kRequestTime = std::chrono::seconds(10);
 
 Result<std::unique_ptr<KeeperServer>> KeeperServer::listen(const std::string& path,
                                                            Handler handler) {
+  // Who finds a socket under its name finds somebody who listens.
+  const std::string fresh = path + "~";
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
+  if (fresh.size() >= sizeof(address.sun_path)) {
     return fail(Code::kInvalidArgument, "socket path too long: " + path,
                 "set a shorter XDG_RUNTIME_DIR");
   }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  std::memcpy(address.sun_path, fresh.c_str(), fresh.size() + 1);
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return fail_errno("socket", errno);
-  ::unlink(path.c_str());
+  ::unlink(fresh.c_str());
   // SAFETY: sockaddr_un begins with the family, as the sockets API defines.
   auto* const generic = reinterpret_cast<const sockaddr*>(&address);
-  if (::bind(fd.get(), generic, sizeof(address)) < 0 || ::listen(fd.get(), SOMAXCONN) < 0) {
+  if (::bind(fd.get(), generic, sizeof(address)) < 0 || ::listen(fd.get(), SOMAXCONN) < 0 ||
+      ::rename(fresh.c_str(), path.c_str()) < 0) {
     return fail_errno("listen on " + path, errno);
   }
   return std::unique_ptr<KeeperServer>(new KeeperServer(path, std::move(fd), std::move(handler)));
