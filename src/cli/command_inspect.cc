@@ -8,6 +8,7 @@
 #include "cli/image_command.h"
 #include "cli/image_rows.h"
 #include "cli/sizes.h"
+#include "cli/vm_commands.h"
 #include "oci/json.h"
 #include "oci/text.h"
 #include "runtime/images.h"
@@ -67,13 +68,31 @@ Result<Json> describe(const ImageStore& store, const StoredImage& image) {
               {"Layers", std::move(blobs)}};
 }
 
-Status inspect(const std::string& format, const std::string& platform,
+// VMs are asked first, as Docker does. One that is not there is no error here.
+Result<std::optional<Json>> describe_if_vm(const std::string& word) {
+  const auto registry = SM_TRY(VmRegistry::open());
+  const auto vm = registry.find(word);
+  if (!vm && vm.error().code() == Code::kNotFound) return std::optional<Json>();
+  if (!vm) return fail(vm.error());
+  return std::optional<Json>(SM_TRY(parse_json_object(describe_vm(*vm), "the VM")));
+}
+
+Status inspect(const std::string& format, const std::string& type, const std::string& platform,
                const std::vector<std::string>& words) {
   SM_TRY(wants_json(format));
   const auto wanted = SM_TRY(optional_platform(platform));
-  const auto store = SM_TRY(ImageStore::open(SM_TRY(ImageFolders::find()).store));
   Json out = Json::array();
   for (const auto& word : words) {
+    auto vm = type == "image" ? std::optional<Json>() : SM_TRY(describe_if_vm(word));
+    if (vm) {
+      out.push_back(*std::move(vm));
+      continue;
+    }
+    if (!type.empty() && type != "image") {
+      return fail(Code::kNotFound, "there is no VM '" + printable(word) + "'",
+                  "see `supermachine ps -a`");
+    }
+    const auto store = SM_TRY(ImageStore::open(SM_TRY(ImageFolders::find()).store));
     const auto image = SM_TRY(store.get(word, wanted));
     out.push_back(SM_TRY(describe(store, image)));
   }
@@ -155,15 +174,20 @@ Status history(const HistoryFlags& flags, const std::string& word) {
 
 void add_inspect(Command& app, Action& chosen) {
   Command* command = app.add_subcommand(
-      "inspect", "Show all about images of the store as JSON: inspect NAME|ID...");
+      "inspect", "Show all about VMs and images of the store as JSON: inspect NAME|ID...");
+  auto type = std::make_shared<std::string>();
+  command->add_option("--type", *type, "vm (or container), or image: do not look for the other")
+      ->type_name("TYPE")
+      ->choices({"vm", "container", "image"});
   auto format = std::make_shared<std::string>();
   auto platform = std::make_shared<std::string>();
   command->add_option("--format", *format, "json")->type_name("FORMAT");
   command->add_option("--platform", *platform, "Which of an image's variants")
       ->type_name("OS/ARCH[/VARIANT]");
-  set_image_action(
-      *command, chosen, {1, kManyWords, "the image's name"}, {"-s", "--size", "--type", "-f"},
-      [format, platform](const auto& words) { return inspect(*format, *platform, words); });
+  set_image_action(*command, chosen, {1, kManyWords, "a name"}, {"-s", "--size", "-f"},
+                   [format, type, platform](const auto& words) {
+                     return inspect(*format, *type, *platform, words);
+                   });
 }
 
 void add_history(Command& app, Action& chosen) {

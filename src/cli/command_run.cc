@@ -1,16 +1,22 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <memory>
 
+#include "base/bytes.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/container_options.h"
+#include "cli/keep_flags.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/transfer_bars.h"
+#include "cli/vm_start.h"
+#include "runtime/keeper/event_log.h"
+#include "runtime/keeper/vm_registry.h"
 #include "runtime/run_image.h"
-#include "runtime/vm_dir.h"
 
 namespace sm {
 
@@ -29,8 +35,8 @@ struct Typed {
   std::string platform = "linux/amd64";
   bool quiet = false;
   std::string entrypoint;
-  CLI::Option* entrypoint_option = nullptr;
-  bool remove = false;
+  Option* entrypoint_option = nullptr;
+  KeepFlags keep;
 };
 
 std::optional<std::string> host_env(const std::string& name) {
@@ -74,7 +80,9 @@ Result<Platform> parse_run_platform(const std::string& text) {
               "use an image that was built for linux/amd64");
 }
 
-Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
+// The image behind the options, ready to run.
+Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
+                            const SessionSignals& signals) {
   RunOptions& o = typed.options;
   SM_TRY_STATUS(take_image(std::move(words), o));
   o.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
@@ -82,7 +90,7 @@ Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
   o.pull = SM_TRY(parse_pull_policy(typed.pull));
   o.platform = SM_TRY(parse_run_platform(typed.platform));
   if (typed.entrypoint_option->count() > 0) o.entrypoint = typed.entrypoint;
-  if (!o.name.empty()) SM_TRY_STATUS(check_name(o.name));
+  SM_TRY_STATUS(check_keep_flags(typed.keep));
   o.container = SM_TRY(parse_container_flags(typed.container));
   std::vector<std::string> file_env;
   for (const std::string& path : o.env_files) {
@@ -100,11 +108,50 @@ Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
       inner(progress...);
     };
   }
-  return run_image(o, file_env, host_env, observers);
+  return prepare_run(o, file_env, host_env, signals, observers);
 }
 
-int act(Typed& typed, std::vector<std::string> words) {
-  auto outcome = execute(typed, std::move(words));
+// The command line once more, in a form that the same options understand.
+std::vector<std::string> words_again(const Command& command) {
+  std::vector<std::string> out;
+  for (const Option* option : command.get_options()) {
+    if (option->count() == 0) continue;
+    const auto& names = option->get_lnames();
+    const std::string name = names.empty() ? "-" + option->get_snames()[0] : "--" + names[0];
+    for (const std::string& value : option->results()) {
+      // An empty value must be a word of its own.
+      out.push_back(value.empty() ? name : name + "=" + value);
+      if (value.empty()) out.emplace_back();
+    }
+  }
+  const auto rest = command.remaining();
+  out.insert(out.end(), rest.begin(), rest.end());
+  return out;
+}
+
+Result<RunOutcome> execute(Typed& typed, const Command& command) {
+  const SessionSignals signals;
+  const PreparedRun run = SM_TRY(prepare(typed, command.remaining(), signals));
+  if (run.image.interrupted_by != 0) return RunOutcome{128 + run.image.interrupted_by, {}};
+  const KeepFlags& keep = typed.keep;
+  VmRecord record = SM_TRY(make_record(keep, run, words_again(command)));
+  const VmRegistry registry = SM_TRY(VmRegistry::open());
+  HeldRecord held = SM_TRY(registry.create(std::move(record)));
+  const std::string id = held.record.id;
+  if (!keep.cidfile.empty()) {
+    if (auto written = write_file_atomic(keep.cidfile, id); !written) {
+      SM_TRY_STATUS(registry.remove(std::move(held)));
+      return fail(std::move(written).error());
+    }
+  }
+  EventLog(registry.folder()).add(held.record, "create");
+  RunOutcome outcome = start_vm(registry, std::move(held), run, !keep.detach, signals);
+  if (keep.detach && outcome.status == 0 && !outcome.error) fmt::print("{}\n", id);
+  return outcome;
+}
+
+int act(Typed& typed, const Command& command) {
+  auto outcome = execute(typed, command);
   if (!outcome) {
     print_error(outcome.error());
     return kOwnFailure;
@@ -113,70 +160,50 @@ int act(Typed& typed, std::vector<std::string> words) {
   return outcome->status;
 }
 
-void add_options(CLI::App& command, Typed& t) {
+void add_options(Command& command, Typed& t) {
   RunOptions& o = t.options;
   command.add_flag("-i,--interactive", o.interactive, "Keep standard input open");
   command.add_flag("-t,--tty", o.tty, "Give the command a terminal");
-  command.add_flag("--rm", t.remove, "Leave nothing behind (always the case at present)");
-  const auto one = CLI::MultiOptionPolicy::TakeLast;
   // One value per occurrence: `-e A=1 IMAGE` must not swallow the image.
   command.add_option("-e,--env", o.env, "Set a variable, or pass one on from here")
-      ->type_name("K=V|K")
-      ->type_size(1)
-      ->allow_extra_args(false);
+      ->type_name("K=V|K");
   command.add_option("--env-file", o.env_files, "Read variables from a file, one per line")
-      ->type_name("FILE")
-      ->type_size(1)
-      ->allow_extra_args(false);
-  command.add_option("-w,--workdir", o.workdir, "Folder to start in")
-      ->type_name("DIR")
-      ->multi_option_policy(one);
+      ->type_name("FILE");
+  command.add_option("-w,--workdir", o.workdir, "Folder to start in")->type_name("DIR");
   command.add_option("-u,--user", o.user, "User (and group) to run as")
-      ->type_name("NAME|UID[:GROUP|GID]")
-      ->multi_option_policy(one);
+      ->type_name("NAME|UID[:GROUP|GID]");
   t.entrypoint_option =
       command.add_option("--entrypoint", t.entrypoint, "Replace the image's entrypoint")
-          ->type_name("PROGRAM")
-          ->multi_option_policy(one);
+          ->type_name("PROGRAM");
   command.add_option("-m,--memory", t.memory, "Memory of the VM")
       ->type_name("SIZE")
-      ->capture_default_str()
-      ->multi_option_policy(one);
-  command.add_option("--cpus", t.cpus, "CPUs of the VM")
-      ->type_name("N")
-      ->capture_default_str()
-      ->multi_option_policy(one);
-  command.add_option("--name", o.name, "Name of the VM")
-      ->type_name("NAME")
-      ->multi_option_policy(one);
+      ->capture_default_str();
+  command.add_option("--cpus", t.cpus, "CPUs of the VM")->type_name("N")->capture_default_str();
+  add_keep_flags(command, t.keep);
   command.add_option("-h,--hostname", o.hostname, "Host name in the VM (default: its id)")
-      ->type_name("HOST")
-      ->multi_option_policy(one);
+      ->type_name("HOST");
   command.add_flag(
       "--no-snapshot{false}", o.snapshot,
       "Boot the VM instead of going on from a snapshot of a booted one, and make none");
   command.add_option("--pull", t.pull, "When to fetch the image: missing, always or never")
       ->type_name("POLICY")
-      ->capture_default_str()
-      ->multi_option_policy(one);
+      ->capture_default_str();
   command.add_option("--platform", t.platform, "Which of the image's variants to take")
       ->type_name("OS/ARCH[/VARIANT]")
-      ->capture_default_str()
-      ->multi_option_policy(one);
+      ->capture_default_str();
   command.add_flag("-q,--quiet", t.quiet, "Show no progress of a download");
   command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
       ->choices({"auto", "kvm", "soft"})
       ->type_name("ENGINE")
-      ->capture_default_str()
-      ->multi_option_policy(one);
+      ->capture_default_str();
   command.add_flag("--no-sandbox", o.no_sandbox,
                    "Leave the VM's process unconfined, to debug it (not for untrusted guests)");
 }
 
 }  // namespace
 
-void add_run(CLI::App& app, Action& chosen) {
-  CLI::App* command = app.add_subcommand(
+void add_run(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
       "run", "Run a command of an image in a new VM: run [OPTIONS] IMAGE [COMMAND...]");
   auto typed = std::make_shared<Typed>();
   command->set_help_flag("--help", "Print this help and exit");
@@ -188,9 +215,51 @@ void add_run(CLI::App& app, Action& chosen) {
   add_options(*command, *typed);
   add_container_options(*command, typed->container);
   command->prefix_command();
-  command->callback([&chosen, command, typed] {
-    chosen = [command, typed] { return act(*typed, command->remaining()); };
-  });
+  command->callback(
+      [&chosen, command, typed] { chosen = [command, typed] { return act(*typed, *command); }; });
+}
+
+Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& signals) {
+  Command command("run", "");
+  command.set_help_flag("--help", "");
+  Typed typed;
+  add_options(command, typed);
+  add_container_options(command, typed.container);
+  command.prefix_command();
+  // Paths of images were typed there.
+  if (::chdir(record.folder.c_str()) < 0) return fail_errno("enter " + record.folder, errno);
+  bool help = false;
+  const auto parsed = command.parse(record.words, help);
+  if (!parsed || help) {
+    return fail(Code::kUnsupported,
+                "the options of the VM are not understood: " +
+                    (parsed ? std::string("--help") : parsed.error().cause()),
+                "start it with the supermachine that made it, or make a new one");
+  }
+  // What it was made with exists: neither a new --cidfile nor an --env-file is meant.
+  typed.keep = {};
+  typed.options.env_files.clear();
+  auto words = command.remaining();
+  if (!words.empty() && words[0] == "--") words.erase(words.begin());
+  const bool stored = !record.image.starts_with("oci:") &&
+                      !record.image.starts_with("oci-archive:") &&
+                      !record.image.starts_with("docker-archive:");
+  const auto colon = record.image_digest.find(':');
+  if (stored && !words.empty()) words[0] = record.image_digest.substr(colon + 1);
+  typed.pull = stored ? "never" : typed.pull;
+  PreparedRun run = SM_TRY(prepare(typed, std::move(words), signals));
+  if (run.image.interrupted_by != 0) return run;
+  if (run.image.digest != record.image_digest) {
+    return fail(Code::kNotFound,
+                record.image + " is not the image any more that the VM was made of",
+                "make a new VM");
+  }
+  agent::FrameParser parser;
+  parser.feed(as_byte_span(record.request));
+  const auto frame = SM_TRY(parser.next());
+  if (!frame) return fail(Code::kCorrupt, "the record holds no request");
+  run.request = SM_TRY(agent::decode_exec(frame->payload));
+  return run;
 }
 
 }  // namespace sm

@@ -2,11 +2,13 @@
 
 #include "cli/docker_flags.h"
 #include "cli/examples.h"
+#include "cli/vm_commands.h"
 
 namespace sm {
 
 void add_commands(Command& app, Action& chosen) {
   add_run(app, chosen);
+  add_vm_commands(app, chosen);
   add_images(app, chosen, "images");
   add_pull(app, chosen);
   add_push(app, chosen);

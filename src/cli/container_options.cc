@@ -5,21 +5,19 @@ namespace sm {
 namespace {
 
 // One value per occurrence: `--dns 1.1.1.1 IMAGE` must not swallow the image.
-void add_list(CLI::App& command, const char* name, std::vector<std::string>& values,
+void add_list(Command& command, const char* name, std::vector<std::string>& values,
               const char* text, const char* type) {
-  command.add_option(name, values, text)->type_name(type)->type_size(1)->allow_extra_args(false);
+  command.add_option(name, values, text)->type_name(type);
 }
 
-void add_value(CLI::App& command, const char* name, std::string& value, const char* text,
+void add_value(Command& command, const char* name, std::string& value, const char* text,
                const char* type) {
-  command.add_option(name, value, text)
-      ->type_name(type)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command.add_option(name, value, text)->type_name(type);
 }
 
 }  // namespace
 
-void add_container_options(CLI::App& command, ContainerFlags& f) {
+void add_container_options(Command& command, ContainerFlags& f) {
   add_list(command, "--add-host", f.add_host, "Add a line to /etc/hosts", "NAME:ADDRESS");
   add_list(command, "--dns", f.dns, "Name server, instead of the image's", "ADDRESS");
   add_list(command, "--dns-search", f.dns_search, "Domain to search for short names", "DOMAIN");

@@ -7,6 +7,6 @@
 namespace sm {
 
 // `flags` must live as long as the command.
-void add_container_options(CLI::App& command, ContainerFlags& flags);
+void add_container_options(Command& command, ContainerFlags& flags);
 
 }  // namespace sm

@@ -25,6 +25,27 @@ const std::vector<CommandExample>& examples() {
       {{"run"}, "supermachine run busybox echo hello", "a command of an image"},
       {{"run"}, "supermachine run -it -m 1g --cpus 2 debian:12 bash", "a shell in a larger VM"},
       {{"run"}, "tar c . | supermachine run -i busybox tar t", "files in through standard input"},
+      {{"run"}, "supermachine run -d --name web -p 8080:80 nginx", "a service in the background"},
+      {{"ps"}, "supermachine ps -a", "those that have ended as well"},
+      {{"ps"}, "supermachine rm $(supermachine ps -aq --filter status=exited)", "for scripts"},
+      {{"logs"}, "supermachine logs -f --tail 20 web", "the last lines, and what follows"},
+      {{"exec"}, "supermachine exec -it web sh", "a shell in a VM that runs"},
+      {{"attach"}, "supermachine attach web", "Ctrl-C goes to the command"},
+      {{"start"}, "supermachine start web", "with the same options and name"},
+      {{"restart"}, "supermachine restart -t 2 web", "with two seconds to end"},
+      {{"stop"}, "supermachine stop web", "the command has ten seconds to end"},
+      {{"kill"}, "supermachine kill -s HUP web", "any signal"},
+      {{"wait"}, "supermachine wait web", "prints the exit status"},
+      {{"pause"}, "supermachine pause web", "keeps its memory, uses no CPU"},
+      {{"unpause"}, "supermachine unpause web", "goes on where it was"},
+      {{"rm"}, "supermachine rm -f web", "even if it runs"},
+      {{"rename"}, "supermachine rename web old-web", "so that `web` is free"},
+      {{"port"}, "supermachine port web", "all that are published"},
+      {{"stats"}, "supermachine stats --no-stream", "once"},
+      {{"top"}, "supermachine top web", "seen from inside"},
+      {{"events"}, "supermachine events", "until Ctrl-C"},
+      {{"vm", "prune"}, "supermachine vm prune", "their logs go, too"},
+      {{"container", "prune"}, "supermachine container prune", "the same as `vm prune`"},
       {{"images"}, "supermachine images", "all images of the store"},
       {{"images"}, "supermachine images --format json | jq -r .Repository", "for programs"},
       {{"pull"}, "supermachine pull debian:12", "without running it"},
@@ -74,13 +95,28 @@ const std::vector<CommandNote>& notes() {
   return kNotes;
 }
 
-// Docker's longer names of the same commands.
-const std::vector<std::pair<const char*, const char*>>& twins() {
-  static const std::vector<std::pair<const char*, const char*>> kTwins = {
-      {"ls", "images"},       {"rm", "rmi"},    {"pull", "pull"},
-      {"push", "push"},       {"tag", "tag"},   {"inspect", "inspect"},
-      {"history", "history"}, {"save", "save"}, {"load", "load"}};
-  return kTwins;
+// Commands of groups that are, or are named like, one at the top.
+struct Twin {
+  const char* group;
+  const char* verb;
+  const char* twin;
+};
+
+std::vector<Twin> twins(const Command& app) {
+  std::vector<Twin> out = {{"image", "ls", "images"}, {"image", "rm", "rmi"}};
+  for (const char* verb : {"pull", "push", "tag", "inspect", "history", "save", "load"}) {
+    out.push_back({"image", verb, verb});
+  }
+  for (const char* group : {"vm", "container"}) {
+    out.push_back({group, "ls", "ps"});
+    const Command* commands = app.find(group);
+    if (commands == nullptr) continue;
+    for (const Command* command : commands->get_subcommands()) {
+      const char* verb = command->get_name().c_str();
+      if (app.find(verb) != nullptr) out.push_back({group, verb, verb});
+    }
+  }
+  return out;
 }
 
 }  // namespace
@@ -95,8 +131,8 @@ void add_examples(Command& app) {
     Command* command = app.named_by(note.command);
     if (command->get_footer().empty()) command->footer(note.text);
   }
-  for (const auto& [verb, twin] : twins()) {
-    Command* command = app.named_by({"image", verb});
+  for (const auto& [group, verb, twin] : twins(app)) {
+    Command* command = app.named_by({group, verb});
     const Command* other = app.find(twin);
     if (command->is_group() || other == nullptr) continue;
     for (const auto& example : other->examples()) command->example(example.line, example.text);

@@ -1,6 +1,5 @@
-// The command line's option table and its parser. The names are mostly those of CLI11, whose place
-// it takes: each file that included that compiled for ten seconds. Help, completion, manuals and
-// the reference are made from the table.
+// The command line's option table and its parser. Help, completion, manuals and the
+// reference are made from the table.
 //
 // Commands and options live as long as the root. One thread.
 #pragma once
@@ -32,14 +31,6 @@ class Option {
   Option* required();
   // All other values are refused. Completion offers them.
   Option* choices(std::vector<std::string> values);
-  // What CLI11 has to be told of options that can be repeated; here the type of the variable says
-  // it.
-  template <typename Policy>
-  Option* multi_option_policy(Policy) {
-    return this;
-  }
-  Option* type_size(int) { return this; }
-  Option* allow_extra_args(bool) { return this; }
   // Names without their dashes. A positional argument has none of either, but a type name.
   const std::vector<std::string>& get_lnames() const { return longs_; }
   const std::vector<std::string>& get_snames() const { return shorts_; }
@@ -51,7 +42,6 @@ class Option {
   bool repeats() const { return repeats_; }  // each occurrence gives one more value
   bool is_required() const { return required_; }
   bool positional() const { return longs_.empty() && shorts_.empty(); }
-  int get_items_expected_max() const { return takes_value_ ? 1 : 0; }
 
   // What the user typed: how often, and which values ("true" or "false" of a flag).
   std::size_t count() const { return results_.size(); }
@@ -222,10 +212,3 @@ class Command {
 };
 
 }  // namespace sm
-
-// The names that CLI11 has for them.
-namespace CLI {
-using App = sm::Command;
-using Option = sm::Option;
-enum class MultiOptionPolicy { TakeLast };
-}  // namespace CLI

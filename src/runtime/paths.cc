@@ -105,6 +105,12 @@ Result<std::string> data_dir() {
   return dir;
 }
 
+Result<std::string> state_dir() {
+  std::string dir = SM_TRY(xdg_dir("XDG_STATE_HOME", ".local/state"));
+  SM_TRY_STATUS(make_dirs(dir, 0700));
+  return dir;
+}
+
 Result<std::string> config_dir() { return xdg_dir("XDG_CONFIG_HOME", ".config"); }
 
 Result<std::string> runtime_dir() {

@@ -23,6 +23,8 @@ Result<Assets> assets_in_folder(const std::string& dir);
 Result<std::string> cache_dir();
 // ${XDG_DATA_HOME:-$HOME/.local/share}/supermachine: what cannot be made again, such as images.
 Result<std::string> data_dir();
+// ${XDG_STATE_HOME:-$HOME/.local/state}/supermachine: the records and logs of VMs. Made 0700.
+Result<std::string> state_dir();
 // ${XDG_CONFIG_HOME:-$HOME/.config}/supermachine: the user's files. Not created.
 Result<std::string> config_dir();
 // ${XDG_RUNTIME_DIR:-/tmp}/supermachine[-UID]: one private folder per running VM below it. Made

@@ -46,29 +46,39 @@ std::unique_ptr<VmSource> source_for(const RunOptions& options, const BootConfig
 
 }  // namespace
 
-Result<RunOutcome> run_image(const RunOptions& given, const std::vector<std::string>& file_env,
-                             const HostEnv& host, const ImageObservers& observers) {
-  const SessionSignals signals;
-  const Assets assets = SM_TRY(find_assets());
-  const std::string cache = SM_TRY(cache_dir());
-  const std::string id = SM_TRY(random_id());
+Result<PreparedRun> prepare_run(const RunOptions& given, const std::vector<std::string>& file_env,
+                                const HostEnv& host, const SessionSignals& signals,
+                                const ImageObservers& observers) {
+  PreparedRun out;
+  out.assets = SM_TRY(find_assets());
+  out.cache = SM_TRY(cache_dir());
   if (!given.hostname.empty()) SM_TRY_STATUS(check_hostname(given.hostname));
-  RunOptions options = given;
-  options.engine = SM_TRY(resolve_engine(given.engine, assets, cache));
+  out.options = given;
+  out.options.engine = SM_TRY(resolve_engine(given.engine, out.assets, out.cache));
+  const ImageRequest wanted{given.image, given.pull, given.platform};
+  out.image = SM_TRY(load_image(wanted, SM_TRY(ImageFolders::find()), signals, observers));
+  if (out.image.interrupted_by != 0) return out;
+  out.request = SM_TRY(make_request(out.options, out.image.config, file_env, host));
+  return out;
+}
 
-  const ImageRequest wanted{options.image, options.pull, options.platform};
-  const LoadedImage image =
-      SM_TRY(load_image(wanted, SM_TRY(ImageFolders::find()), signals, observers));
-  if (image.interrupted_by != 0) return RunOutcome{128 + image.interrupted_by, std::nullopt};
+Result<std::string> vm_folder(const std::string& id) {
+  return VmDir::path_of(SM_TRY(runtime_dir()), id);
+}
 
+Result<RunOutcome> run_prepared(const PreparedRun& run, const RunPlace& place,
+                                const SessionSignals& signals) {
   SessionConfig session;
-  session.request = SM_TRY(make_request(options, image.config, file_env, host));
-  if (options.tty)
+  session.request = run.request;
+  session.attached = place.attached;
+  session.guardian = place.guardian;
+  if (run.request.tty && place.attached)
     session.request.window = window_size(STDOUT_FILENO).value_or(agent::WindowSize{});
-  const auto source = source_for(options, boot_config(options, assets, image), cache);
+  const BootConfig boot = boot_config(run.options, run.assets, run.image);
+  const auto source = source_for(run.options, boot, run.cache);
   for (;;) {
-    const VmDir dir = SM_TRY(VmDir::create(SM_TRY(runtime_dir()), id, options.name));
-    VmLaunch launch = SM_TRY(source->launch(dir, id));
+    const VmDir dir = SM_TRY(VmDir::create(SM_TRY(runtime_dir()), place.id));
+    VmLaunch launch = SM_TRY(source->launch(dir, place.id));
     session.exec_socket = dir.exec_socket();
     session.console_log = dir.console_log();
     session.worker = std::move(launch.worker);

@@ -28,7 +28,6 @@ struct RunOptions {
   std::string user;
   std::optional<std::string> entrypoint;  // --entrypoint; empty text clears the image's
   std::string hostname;                   // empty: the VM's id
-  std::string name;
   std::string engine = "auto";
   bool no_sandbox = false;
   std::uint64_t memory_bytes = 512ull << 20;

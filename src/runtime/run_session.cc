@@ -3,12 +3,13 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <map>
 #include <utility>
 
 #include "base/event_loop.h"
 #include "runtime/exec_session.h"
-#include "runtime/host_stream.h"
 #include "runtime/resume_client.h"
+#include "runtime/standard_streams.h"
 #include "runtime/terminal.h"
 #include "runtime/unix_connect.h"
 #include "runtime/worker_report.h"
@@ -20,16 +21,48 @@ namespace {
 // So many requests to end without an end mean: now, without asking the guest.
 constexpr int kImpatience = 3;
 
-class Session {
+class Session final : public SessionControl {
  public:
   Session(const SessionConfig& config, const SessionSignals& signals, EventLoop& loop)
-      : config_(config), loop_(loop), signals_(signals) {}
+      : config_(config),
+        loop_(loop),
+        signals_(signals),
+        streams_(loop,
+                 {.on_written =
+                      [this](agent::Stream stream, std::size_t n) {
+                        if (exec_) exec_->consumed(stream, n);
+                        finish_when_drained();
+                      },
+                  // What SIGPIPE would do to a local program.
+                  .on_broken = [this] { end_by_signal(SIGPIPE); },
+                  .input_room = [this] { return exec_ && !exited_ ? exec_->stdin_room() : 0; },
+                  .on_input =
+                      [this](std::span<const std::byte> bytes) {
+                        if (exec_) exec_->send_stdin(bytes);
+                      }}) {}
 
   SessionOutcome run();
 
+  bool running() const override { return exec_ && running_ && !exited_; }
+  void signal(int number) override;
+  void end(int number) override { end_by_signal(number); }
+  void pause(bool pause, std::function<void(Status)> done) override;
+  pid_t worker_pid() const override { return worker_ ? worker_->pid() : 0; }
+  std::size_t input_room() const override {
+    return running() && config_.request.keep_stdin ? exec_->stdin_room() : 0;
+  }
+  void input(std::span<const std::byte> bytes) override {
+    if (running()) exec_->send_stdin(bytes);
+  }
+  void resize(agent::WindowSize size) override {
+    if (running()) exec_->send_resize(size);
+  }
+
  private:
+  void guarded_start();
+  SessionOutcome outcome();
+  void on_answer(std::uint64_t id, const Status& status);
   Status start();
-  Status start_streams();
   void on_event(const control::Event& event);
   void on_worker_exit(int status);
   void bake();
@@ -49,13 +82,11 @@ class Session {
   const SessionConfig& config_;
   EventLoop& loop_;
   const SessionSignals& signals_;
-  std::optional<RawTerminal> terminal_;
   std::unique_ptr<WorkerProcess> worker_;
   std::unique_ptr<SnapshotOrder> bake_;  // before the worker goes
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
-  std::unique_ptr<InputStream> input_;
-  std::unique_ptr<OutputStream> output_[2];
+  StandardStreams streams_;
   TimerId start_timer_ = TimerId::kNone;
   std::optional<int> status_;
   std::optional<Error> error_;
@@ -65,20 +96,39 @@ class Session {
   bool exited_ = false;   // its exit report is here, output may still be draining
   bool finishing_ = false;
   int end_requests_ = 0;
+  std::map<std::uint64_t, std::function<void(Status)>> pauses_;  // by the request's id
 };
 
 SessionOutcome Session::run() {
+  if (config_.guardian == nullptr) {
+    guarded_start();
+    return outcome();
+  }
+  if (auto status = config_.guardian->on_begin(loop_, *this); !status) {
+    set_error(std::move(status).error());
+    return outcome();
+  }
+  guarded_start();
+  SessionOutcome end = outcome();
+  config_.guardian->on_end(end);
+  return end;
+}
+
+void Session::guarded_start() {
   if (auto status = start(); !status) {
     set_error(std::move(status).error());
   } else {
     loop_.run();
   }
-  terminal_.reset();
+  streams_.release();
   resume_.reset();
   exec_.reset();
-  input_.reset();
-  if (status_) return {*status_, std::nullopt};
-  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_),
+}
+
+SessionOutcome Session::outcome() {
+  const bool asked = end_requests_ > 0;
+  if (status_) return {*status_, std::nullopt, asked, false};
+  return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_), asked,
           config_.resume && !exec_opened_};
 }
 
@@ -91,10 +141,12 @@ Status Session::start() {
                                    .on_done =
                                        [this](const control::Done& d) {
                                          if (bake_ && d.id == bake_->id()) bake_->on_done(d);
+                                         on_answer(d.id, {});
                                        },
                                    .on_refused =
                                        [this](const control::Refused& r) {
                                          if (bake_ && r.id == bake_->id()) bake_->on_refused(r);
+                                         on_answer(r.id, fail(error_from(r.why)));
                                        },
                                    .on_exit = [this](int s) { on_worker_exit(s); }}));
   start_timer_ = loop_.add_timer(now() + config_.start_deadline, [this] {
@@ -152,7 +204,8 @@ void Session::open_exec() {
                                .on_output = [this](auto s, auto b) { on_output(s, b); },
                                .on_stdin_room =
                                    [this] {
-                                     if (input_) input_->resume();
+                                     streams_.resume_input();
+                                     if (config_.guardian) config_.guardian->on_input_room();
                                    },
                                .on_exit =
                                    [this](agent::ExitReport r) {
@@ -177,46 +230,25 @@ void Session::open_exec() {
   exec_opened_ = true;
 }
 
-Status Session::start_streams() {
-  for (int i = 0; i < 2; ++i) {
-    const auto stream = i == 0 ? agent::Stream::kStdout : agent::Stream::kStderr;
-    output_[i] = std::make_unique<OutputStream>(
-        loop_, i + 1,
-        [this, stream](std::size_t n) {
-          if (exec_) exec_->consumed(stream, n);
-          finish_when_drained();
-        },
-        // Nobody reads the output any more: what SIGPIPE would do to a local program.
-        [this](Error) { end_by_signal(SIGPIPE); });
-  }
-  if (!config_.request.keep_stdin) return {};
-  if (config_.request.tty && ::isatty(STDIN_FILENO) == 1) {
-    terminal_.emplace(SM_TRY(RawTerminal::enter(STDIN_FILENO)));
-  }
-  input_ = std::make_unique<InputStream>(
-      loop_, STDIN_FILENO, [this] { return exec_ && !exited_ ? exec_->stdin_room() : 0; },
-      [this](std::span<const std::byte> bytes) {
-        if (exec_) exec_->send_stdin(bytes);
-      });
-  return {};
-}
-
 void Session::on_started() {
   running_ = true;
   loop_.cancel_timer(start_timer_);
   // The window may have changed while the VM was booting.
-  if (config_.request.tty) {
+  if (config_.request.tty && config_.attached) {
     if (auto size = window_size(STDOUT_FILENO)) exec_->send_resize(*size);
   }
-  if (auto status = start_streams(); !status) {
+  if (config_.guardian) config_.guardian->on_started();
+  if (!config_.attached) return;
+  if (auto status = streams_.start(config_.request.keep_stdin, config_.request.tty); !status) {
     set_error(std::move(status).error());
     finish();
   }
 }
 
 void Session::on_output(agent::Stream stream, std::span<const std::byte> bytes) {
-  const auto& out = output_[stream == agent::Stream::kStdout ? 0 : 1];
-  if (out && !bytes.empty()) out->write(bytes);
+  if (config_.guardian) config_.guardian->on_output(stream, bytes);
+  if (!config_.attached && exec_) return exec_->consumed(stream, bytes.size());
+  streams_.write(stream, bytes);
 }
 
 void Session::on_refused(const agent::ErrorReport& report) {
@@ -230,14 +262,31 @@ void Session::on_signal() {
   const int number = signals_.next();
   if (number == 0) return;
   if (number == SIGWINCH) {
+    if (!config_.attached) return;
     const auto size = window_size(STDOUT_FILENO);
     if (exec_ && running_ && config_.request.tty && size) exec_->send_resize(*size);
     return;
   }
-  const bool wants_end = number == SIGINT || number == SIGTERM || number == SIGHUP;
+  signal(number);
+}
+
+void Session::signal(int number) {
+  const bool wants_end =
+      number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGKILL;
   if (wants_end) ++end_requests_;
   if (wants_end && (!running_ || end_requests_ >= kImpatience)) return end_by_signal(number);
-  if (exec_ && running_ && !exited_) exec_->send_signal(number);
+  if (running()) exec_->send_signal(number);
+}
+
+void Session::pause(bool pause, std::function<void(Status)> done) {
+  const std::uint64_t id = worker_->next_request_id();
+  pauses_[id] = std::move(done);
+  worker_->request(control::PauseRequest{.id = id, .pause = pause});
+}
+
+void Session::on_answer(std::uint64_t id, const Status& status) {
+  auto node = pauses_.extract(id);
+  if (node) node.mapped()(status);
 }
 
 void Session::end_by_signal(int number) {
@@ -256,11 +305,7 @@ void Session::set_status(int status) {
 }
 
 void Session::finish_when_drained() {
-  if (!exited_) return;
-  for (const auto& out : output_) {
-    if (out && !out->empty()) return;
-  }
-  finish();
+  if (exited_ && streams_.drained()) finish();
 }
 
 // Closes the exec connection: the agent then ends the VM, and with it the worker. Callbacks of
@@ -268,7 +313,7 @@ void Session::finish_when_drained() {
 void Session::finish() {
   if (std::exchange(finishing_, true)) return;
   loop_.cancel_timer(start_timer_);
-  if (input_) input_->stop();
+  streams_.stop_input();
   loop_.post([this] { exec_.reset(); });
   if (!exited_) worker_->request_stop();
   loop_.add_timer(now() + config_.stop_deadline, [this] { worker_->kill(); });

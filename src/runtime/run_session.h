@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "proto/agent.h"
+#include "runtime/session_guardian.h"
 #include "runtime/session_signals.h"
 #include "runtime/snapshot_order.h"
 #include "runtime/worker_process.h"
@@ -23,6 +24,10 @@ struct SessionConfig {
   std::optional<agent::ResumeRequest> resume;
   // The VM boots with --snapshot-on-pre-exec: what is to become of the snapshot.
   std::optional<SnapshotTarget> bake;
+  // Not attached: standard streams and terminal of this process stay alone, the output goes to the
+  // guardian only.
+  bool attached = true;
+  SessionGuardian* guardian = nullptr;  // may be missing
   // Boot and start of the workload together; generous, since a guest may run on an emulated CPU.
   Duration start_deadline = std::chrono::seconds(180);
   // From the workload's end to the worker's; after that the worker is killed.
@@ -32,6 +37,7 @@ struct SessionConfig {
 struct SessionOutcome {
   int status = 125;            // what the command's caller should exit with
   std::optional<Error> error;  // why there is no status of the workload
+  bool end_asked = false;      // by a signal to this process, or by the session's guardian
   bool not_restored = false;   // the snapshot was of no use; the workload has not been started
 };
 

@@ -13,9 +13,12 @@
 #include <cerrno>
 #include <filesystem>
 #include <memory>
+#include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "base/file.h"
+#include "runtime/unix_connect.h"
 
 namespace sm {
 
@@ -28,47 +31,48 @@ void remove_tree(const std::string& path) {
   std::filesystem::remove_all(path, ignored);
 }
 
-// A folder whose lock nobody holds belongs to a process that was killed.
-void remove_dead(const std::string& runtime_dir) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(runtime_dir.c_str()), ::closedir);
-  if (!dir) return;
-  while (const dirent* entry = ::readdir(dir.get())) {
-    const std::string name = entry->d_name;
-    if (!name.starts_with("vm-")) continue;
-    const std::string path = runtime_dir + "/" + name;
-    auto lock = open_file(path + "/lock", O_RDWR);
-    if (lock && try_lock(lock->get())) remove_tree(path);
-  }
-}
+}  // namespace
 
-// Claims <dir>/name-<name>: the lock, not the file's existence, is the claim.
-Result<UniqueFd> claim_name(const std::string& path, const std::string& name) {
-  for (;;) {
-    UniqueFd fd = SM_TRY(open_file(path, O_RDWR | O_CREAT, 0600));
-    if (!try_lock(fd.get())) {
-      return fail(Code::kInvalidArgument, "the name '" + name + "' is used by a running VM",
-                  "choose another --name, or stop that VM");
-    }
-    // The former holder may have unlinked the file between our open and our lock.
-    struct stat ours {
-    }, there{};
-    if (::fstat(fd.get(), &ours) == 0 && ::stat(path.c_str(), &there) == 0 &&
-        ours.st_ino == there.st_ino) {
-      return fd;
-    }
-  }
+namespace {
+
+// The socket of a keeper that was killed: nobody listens. One whose VM is there has not to be
+// asked.
+bool is_dead_keeper(const std::string& runtime_dir, const std::string& name) {
+  constexpr std::string_view kPrefix = "keeper-", kSuffix = ".sock";
+  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return false;
+  const std::string id = name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
+  struct stat st {};
+  if (::stat(VmDir::path_of(runtime_dir, id).c_str(), &st) == 0) return false;
+  const auto socket = connect_unix(runtime_dir + "/" + name);
+  return !socket && socket.error().code() == Code::kGone;  // refused
 }
 
 }  // namespace
 
-Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& id,
-                            const std::string& name) {
+// A folder whose lock nobody holds belongs to a process that was killed.
+void VmDir::remove_dead(const std::string& runtime_dir) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(runtime_dir.c_str()), ::closedir);
+  if (!dir) return;
+  std::vector<std::string> others;
+  while (const dirent* entry = ::readdir(dir.get())) {
+    const std::string name = entry->d_name;
+    if (!name.starts_with("vm-")) {
+      others.push_back(name);
+      continue;
+    }
+    const std::string path = runtime_dir + "/" + name;
+    auto lock = open_file(path + "/lock", O_RDWR);
+    if (lock && try_lock(lock->get())) remove_tree(path);
+  }
+  for (const std::string& name : others) {
+    if (is_dead_keeper(runtime_dir, name)) ::unlink((runtime_dir + "/" + name).c_str());
+  }
+}
+
+Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& id) {
   remove_dead(runtime_dir);
-  UniqueFd name_lock;
-  const std::string name_path = runtime_dir + "/name-" + name;
-  if (!name.empty()) name_lock = SM_TRY(claim_name(name_path, name));
   // The lock is taken under a name that remove_dead does not look at.
-  const std::string path = runtime_dir + "/vm-" + id;
+  const std::string path = path_of(runtime_dir, id);
   const std::string fresh = runtime_dir + "/new-" + id;
   if (::mkdir(fresh.c_str(), 0700) < 0) return fail_errno("mkdir " + fresh, errno);
   auto lock = open_file(fresh + "/lock", O_RDWR | O_CREAT | O_EXCL, 0600);
@@ -77,18 +81,12 @@ Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& i
     remove_tree(fresh);
     return fail_errno("prepare " + path, e);
   }
-  VmDir out(path, std::move(*lock));
-  if (!name.empty()) {
-    out.name_path_ = name_path;
-    out.name_lock_ = std::move(name_lock);
-  }
-  return out;
+  return VmDir(path, std::move(*lock));
 }
 
 VmDir::~VmDir() {
   if (!lock_.valid()) return;
   remove_tree(path_);
-  if (name_lock_.valid()) ::unlink(name_path_.c_str());
 }
 
 Result<std::string> random_id() {

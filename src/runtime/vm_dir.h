@@ -1,5 +1,4 @@
-// VmDir: the private 0700 folder of one VM, removed with everything in it at the end. It also holds
-// the claim on the VM's name.
+// VmDir: the private 0700 folder of one VM while it runs, removed with everything in it at the end.
 #pragma once
 
 #include <string>
@@ -11,10 +10,14 @@ namespace sm {
 
 class VmDir {
  public:
-  // `id` is this VM's, `name` the user's choice or empty. Refuses a name that a running VM holds.
-  // Folders of processes that died without cleaning up are removed on the way.
-  static Result<VmDir> create(const std::string& runtime_dir, const std::string& id,
-                              const std::string& name);
+  // `id` is this VM's. Folders of processes that died without cleaning up are removed on the way.
+  static Result<VmDir> create(const std::string& runtime_dir, const std::string& id);
+  // Removes the folders of processes that died without cleaning up.
+  static void remove_dead(const std::string& runtime_dir);
+  // Where the folder of a VM is while it runs.
+  static std::string path_of(const std::string& runtime_dir, const std::string& id) {
+    return runtime_dir + "/vm-" + id;
+  }
   VmDir(VmDir&&) noexcept = default;
   VmDir& operator=(VmDir&&) = delete;
   VmDir(const VmDir&) = delete;
@@ -30,8 +33,6 @@ class VmDir {
   VmDir(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
   std::string path_;
   UniqueFd lock_;  // held as long as this process lives
-  std::string name_path_;
-  UniqueFd name_lock_;
 };
 
 // Twelve random hexadecimal digits.

@@ -126,7 +126,7 @@ class Options(Case):
         self.assertGreater(int(memory.split()[1]), 900 << 10)
 
     def test_name_is_exclusive_while_the_vm_runs(self):
-        first = subprocess.Popen([*RUN, "-i", "--name", "only-one", image("busybox"), "sh", "-c", "echo up; cat"],
+        first = subprocess.Popen([*RUN, "-i", "--rm", "--name", "only-one", image("busybox"), "sh", "-c", "echo up; cat"],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self.assertEqual(first.stdout.readline(), b"up\n")

@@ -1,5 +1,6 @@
 #include "runtime/client/port_forward.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -19,10 +20,11 @@ constexpr Duration kBusyPause = std::chrono::milliseconds(100);
 Result<std::shared_ptr<PortForward>> PortForward::open(LoopThread& loop,
                                                        std::shared_ptr<VmEndpoint> vm,
                                                        std::uint16_t host_port,
-                                                       std::uint16_t guest_port) {
+                                                       std::uint16_t guest_port,
+                                                       const std::string& ip) {
   if (guest_port == 0) return fail(Code::kInvalidArgument, "port 0 of the guest");
   std::shared_ptr<PortForward> out(new PortForward(loop, std::move(vm), guest_port));
-  SM_TRY_STATUS(out->listen(host_port));
+  SM_TRY_STATUS(out->listen(ip, host_port));
   out->hook_ = loop.add_stop_hook([weak = out->weak_from_this()] {
     if (const auto self = weak.lock()) self->close();
   });
@@ -31,7 +33,7 @@ Result<std::shared_ptr<PortForward>> PortForward::open(LoopThread& loop,
 
 PortForward::~PortForward() = default;
 
-Status PortForward::listen(std::uint16_t host_port) {
+Status PortForward::listen(const std::string& ip, std::uint16_t host_port) {
   listener_ = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener_.valid()) return fail_errno("socket", errno);
   const int on = 1;
@@ -39,9 +41,11 @@ Status PortForward::listen(std::uint16_t host_port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(host_port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::inet_pton(AF_INET, ip.c_str(), &address.sin_addr) != 1) {
+    return fail(Code::kInvalidArgument, "'" + ip + "' is no IPv4 address");
+  }
   socklen_t size = sizeof(address);
-  const std::string where = "127.0.0.1:" + std::to_string(host_port);
+  const std::string where = ip + ":" + std::to_string(host_port);
   // SAFETY: sockaddr_in begins with the family, as the sockets API defines.
   auto* const generic = reinterpret_cast<sockaddr*>(&address);
   if (::bind(listener_.get(), generic, size) < 0) return fail_errno("listen on " + where, errno);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -20,10 +21,11 @@ class PortForward : public std::enable_shared_from_this<PortForward> {
   // More connections than this at a time wait in the listener's backlog.
   static constexpr std::size_t kMaxConnections = 256;
 
-  // Listens on 127.0.0.1; host port 0: one that is free.
+  // Listens on an IPv4 address of this host; host port 0: one that is free.
   static Result<std::shared_ptr<PortForward>> open(LoopThread& loop, std::shared_ptr<VmEndpoint> vm,
                                                    std::uint16_t host_port,
-                                                   std::uint16_t guest_port);
+                                                   std::uint16_t guest_port,
+                                                   const std::string& ip = "127.0.0.1");
   ~PortForward();
   PortForward(const PortForward&) = delete;
   PortForward& operator=(const PortForward&) = delete;
@@ -37,7 +39,7 @@ class PortForward : public std::enable_shared_from_this<PortForward> {
  private:
   PortForward(LoopThread& loop, std::shared_ptr<VmEndpoint> vm, std::uint16_t guest_port)
       : loop_(loop), vm_(std::move(vm)), guest_port_(guest_port) {}
-  Status listen(std::uint16_t host_port);
+  Status listen(const std::string& ip, std::uint16_t host_port);
   void on_connection();
   void on_guest(std::uint64_t id, Result<UniqueFd> guest);
   void forget(std::uint64_t id);

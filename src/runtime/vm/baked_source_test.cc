@@ -42,7 +42,7 @@ class BakedSourceTest : public ::testing::Test {
   std::string folder_;
   std::optional<VmDir> dir_ = [this] {
     std::filesystem::create_directories(folder_ + "/run");
-    return std::optional<VmDir>(VmDir::create(folder_ + "/run", "vm", "").value());
+    return std::optional<VmDir>(VmDir::create(folder_ + "/run", "vm").value());
   }();
 };
 

@@ -12,7 +12,7 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
                                                     const std::string& runtime_dir,
                                                     const Limits& limits, VmEvents events) {
   const std::string id = SM_TRY(random_id());
-  VmDir dir = SM_TRY(VmDir::create(runtime_dir, id, ""));
+  VmDir dir = SM_TRY(VmDir::create(runtime_dir, id));
   VmLaunch launch = SM_TRY(source->launch(dir, id));
   std::unique_ptr<VmProcess> vm(new VmProcess(loop, std::move(dir), id, limits, std::move(events)));
   vm->worker_log_ = launch.worker.log_file;

@@ -1,0 +1,169 @@
+// `rm`, `rename`, `prune`, `port`: records of VMs.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "cli/image_command.h"
+#include "cli/sizes.h"
+#include "cli/vm_command.h"
+#include "cli/vm_commands.h"
+#include "runtime/keeper/event_log.h"
+#include "runtime/keeper/keeper_client.h"
+#include "runtime/keeper/port_publisher.h"
+#include "runtime/paths.h"
+#include "runtime/vm_dir.h"
+
+namespace sm {
+
+namespace {
+
+Status remove_held(const VmRegistry& registry, HeldRecord held) {
+  const VmRecord record = held.record;
+  // A keeper that was killed has left its socket and its folder.
+  if (!record.keeper_socket.empty()) ::unlink(record.keeper_socket.c_str());
+  if (const auto runtime = runtime_dir(); held.record.lost && runtime) {
+    VmDir::remove_dead(*runtime);
+  }
+  SM_TRY_STATUS(registry.remove(std::move(held)));
+  EventLog(registry.folder()).add(record, "destroy");
+  return {};
+}
+
+Status remove_one(const VmRegistry& registry, const VmRecord& vm, bool force) {
+  auto held = registry.hold(vm.id);
+  if (!held && held.error().code() == Code::kInvalidArgument) {
+    if (!force) {
+      return fail(Code::kInvalidArgument, "the VM " + vm.name + " is running",
+                  "stop it first, or use rm -f");
+    }
+    // When it is not there any more, it has ended by itself.
+    static_cast<void>(ask_keeper(
+        vm, {.verb = KeeperVerb::kKill, .signal = 9, .seconds = std::nullopt, .text = {}}));
+    held = hold_when_ended(registry, vm.id);
+  }
+  if (!held) {
+    // One with --rm removes itself.
+    const bool gone = held.error().code() == Code::kNotFound;
+    return force && gone ? Status() : fail(std::move(held).error());
+  }
+  return remove_held(registry, *std::move(held));
+}
+
+Status remove_all(bool force, const std::vector<std::string>& words) {
+  const auto registry = SM_TRY(VmRegistry::open());
+  std::vector<std::string> readable;
+  for (const std::string& word : words) {
+    const auto vm = registry.find(word);
+    const Code code = vm ? Code::kInternal : vm.error().code();
+    if (force && !vm && code == Code::kNotFound) continue;  // as Docker has it
+    if (force && !vm && code == Code::kCorrupt) {
+      SM_TRY_STATUS(registry.remove_unreadable(word));
+      fmt::print("{}\n", word);
+      continue;
+    }
+    readable.push_back(word);
+  }
+  return each_vm(readable, [force](const auto& where, const VmRecord& vm) {
+    return remove_one(where, vm, force);
+  });
+}
+
+std::uint64_t size_of(const std::string& folder) {
+  std::uint64_t out = 0;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    out += entry.file_size(ignored);
+  }
+  return out;
+}
+
+Status prune() {
+  const auto registry = SM_TRY(VmRegistry::open());
+  std::uint64_t bytes = 0;
+  for (const auto& vm : SM_TRY(registry.all())) {
+    if (is_live(vm.state)) continue;
+    auto held = registry.hold(vm.id);
+    if (!held) continue;  // about to start, or damaged
+    const std::uint64_t size = size_of(registry.folder_of(vm.id));
+    if (!remove_held(registry, *std::move(held))) continue;
+    bytes += size;
+    fmt::print("{}\n", vm.id);
+  }
+  registry.sweep();
+  fmt::print("Total reclaimed space: {}\n", human_size(bytes));
+  return {};
+}
+
+Status rename(const std::string& word, const std::string& name) {
+  const auto registry = SM_TRY(VmRegistry::open());
+  const VmRecord vm = SM_TRY(registry.find(word));
+  auto held = registry.hold(vm.id);
+  if (held) {
+    SM_TRY_STATUS(registry.rename(*held, name));
+    EventLog(registry.folder()).add(held->record, "rename");
+    return {};
+  }
+  if (held.error().code() != Code::kInvalidArgument) return fail(std::move(held).error());
+  SM_TRY(ask_keeper(
+      vm, {.verb = KeeperVerb::kRename, .signal = 0, .seconds = std::nullopt, .text = name}));
+  return {};
+}
+
+Status ports(const std::vector<std::string>& words) {
+  const auto registry = SM_TRY(VmRegistry::open());
+  const VmRecord vm = SM_TRY(registry.find(words[0]));
+  bool found = false;
+  for (const auto& port : vm.ports) {
+    if (!is_live(vm.state)) break;
+    const std::string host = port.ip + ":" + std::to_string(port.host);
+    if (words.size() == 1) {
+      fmt::print("{}/tcp -> {}\n", port.guest, host);
+      continue;
+    }
+    const auto wanted = SM_TRY(parse_port(words[1]));
+    if (wanted.guest != port.guest) continue;
+    fmt::print("{}\n", host);
+    found = true;
+  }
+  if (words.size() == 1 || found) return {};
+  return fail(Code::kNotFound, "port " + words[1] + " of " + vm.name + " is not published",
+              "see `supermachine port " + vm.name + "`");
+}
+
+}  // namespace
+
+void add_rm(Command& app, Action& chosen) {
+  Command* command =
+      app.add_subcommand("rm", "Remove VMs that have ended, with their logs: rm [OPTIONS] VM...");
+  auto force = std::make_shared<bool>(false);
+  command->add_flag("-f,--force", *force,
+                    "Kill those that run; do not complain about missing ones");
+  auto volumes = std::make_shared<bool>(false);
+  command->add_flag("-v,--volumes", *volumes, "For Docker's sake: VMs have none of their own");
+  set_image_action(*command, chosen, {1, kManyVms, "the VM's name or id"}, {"-l", "--link"},
+                   [force](const auto& words) { return remove_all(*force, words); });
+}
+
+void add_rename(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand("rename", "Give a VM another name: rename VM NAME");
+  set_image_action(*command, chosen, {2, 2, "the VM, and its new name"}, {},
+                   [](const auto& words) { return rename(words[0], words[1]); });
+}
+
+void add_prune(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand("prune", "Remove all VMs that do not run: prune [OPTIONS]");
+  auto force = std::make_shared<bool>(false);
+  command->add_flag("-f,--force", *force, "For Docker's sake: nothing is asked anyway");
+  set_image_action(*command, chosen, {0, 0, ""}, {"--filter"}, [](const auto&) { return prune(); });
+}
+
+void add_port(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
+      "port", "Show which ports of this host lead to a VM: port VM [PORT[/tcp]]");
+  set_image_action(*command, chosen, {1, 2, "the VM's name or id"}, {},
+                   [](const auto& words) { return ports(words); });
+}
+
+}  // namespace sm

@@ -1,0 +1,95 @@
+// All commands on VMs, and `vm` (Docker's `container`), below which they are again.
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/vm_command.h"
+#include "cli/vm_commands.h"
+
+namespace sm {
+
+namespace {
+
+void add_common(Command& app, Action& chosen) {
+  add_logs(app, chosen);
+  add_exec(app, chosen);
+  add_attach(app, chosen);
+  add_start(app, chosen);
+  add_stop(app, chosen);
+  add_kill(app, chosen);
+  add_wait(app, chosen);
+  add_pause(app, chosen);
+  add_rm(app, chosen);
+  add_rename(app, chosen);
+  add_port(app, chosen);
+  add_stats(app, chosen);
+  add_top(app, chosen);
+}
+
+void add_group(Command& app, Action& chosen, const char* name, const char* help) {
+  Command* group = app.add_subcommand(name, help);
+  group->require_subcommand(1);
+  add_run(*group, chosen);
+  add_ps(*group, chosen, "ls");
+  add_ps(*group, chosen, "ps");
+  add_inspect(*group, chosen);
+  add_prune(*group, chosen);
+  add_common(*group, chosen);
+}
+
+}  // namespace
+
+void add_vm_commands(Command& app, Action& chosen) {
+  add_ps(app, chosen, "ps");
+  add_common(app, chosen);
+  add_events(app, chosen);
+  add_group(app, chosen, "vm", "Work with VMs");
+  add_group(app, chosen, "container", "The same under Docker's name");
+}
+
+std::string describe_vm(const VmRecord& vm) {
+  using nlohmann::json;
+  json ports = json::object();
+  for (const auto& port : vm.ports) {
+    ports[std::to_string(port.guest) + "/tcp"].push_back(
+        {{"HostIp", port.ip}, {"HostPort", std::to_string(port.host)}});
+  }
+  const auto time = [](std::int64_t ns) { return ns == 0 ? std::string() : rfc3339(ns); };
+  const json state = {{"Status", vm_state_text(vm.state)},
+                      {"Running", vm.state == VmState::kRunning || vm.state == VmState::kPaused},
+                      {"Paused", vm.state == VmState::kPaused},
+                      {"Restarting", vm.state == VmState::kRestarting},
+                      {"Lost", vm.lost},
+                      {"Pid", vm.worker_pid},
+                      {"KeeperPid", vm.keeper_pid},
+                      {"ExitCode", vm.exit_code},
+                      {"Error", vm.error},
+                      {"StartedAt", time(vm.started_ns)},
+                      {"FinishedAt", time(vm.finished_ns)},
+                      {"Health", vm.health}};
+  const json config = {{"Image", vm.image},
+                       {"Cmd", vm.command},
+                       {"Labels", vm.labels},
+                       {"Tty", vm.tty},
+                       {"OpenStdin", vm.interactive},
+                       {"StopSignal", vm.stop_signal},
+                       {"StopTimeout", vm.stop_timeout_s}};
+  const json host = {
+      {"AutoRemove", vm.auto_remove},
+      {"RestartPolicy",
+       {{"Name", restart_text({vm.restart.kind, 0})}, {"MaximumRetryCount", vm.restart.most}}},
+      {"Memory", vm.memory_bytes},
+      {"Cpus", vm.cpus},
+      {"Engine", vm.engine}};
+  const json out = {{"Id", vm.id},
+                    {"Name", vm.name},
+                    {"Created", time(vm.created_ns)},
+                    {"Image", vm.image_digest},
+                    {"State", state},
+                    {"RestartCount", vm.restarts},
+                    {"Config", config},
+                    {"HostConfig", host},
+                    {"NetworkSettings", {{"Ports", std::move(ports)}}}};
+  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace sm

@@ -1,0 +1,135 @@
+#include "cli/keep_flags.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "runtime/keeper/port_publisher.h"
+#include "runtime/keeper/signal_names.h"
+#include "runtime/vm_dir.h"
+
+namespace sm {
+
+namespace {
+
+constexpr std::size_t kMaxLabelFile = 1u << 20;
+
+Status add_label(std::map<std::string, std::string>& labels, const std::string& text) {
+  const auto equals = text.find('=');
+  if (text.empty() || equals == 0) {
+    return fail(Code::kInvalidArgument, "'" + text + "' is not a label", "write KEY=VALUE");
+  }
+  labels[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);
+  return {};
+}
+
+Result<std::map<std::string, std::string>> all_labels(const KeepFlags& flags,
+                                                      const ImageConfig& image) {
+  auto out = image.labels;
+  for (const std::string& path : flags.label_files) {
+    const std::string text = SM_TRY(read_file(path, kMaxLabelFile));
+    for (std::size_t at = 0; at < text.size();) {
+      const auto end = std::min(text.find('\n', at), text.size());
+      const std::string line = text.substr(at, end - at);
+      at = end + 1;
+      if (!line.empty() && line[0] != '#') SM_TRY_STATUS(add_label(out, line));
+    }
+  }
+  for (const std::string& label : flags.labels) SM_TRY_STATUS(add_label(out, label));
+  return out;
+}
+
+Result<std::vector<PortBinding>> all_ports(const KeepFlags& flags, const ImageConfig& image) {
+  std::vector<PortBinding> out;
+  for (const std::string& text : flags.ports) out.push_back(SM_TRY(parse_port(text)));
+  if (!flags.all_ports) return out;
+  for (const std::string& exposed : image.exposed_ports) {
+    // Of those that cannot be published, and that -p has named, nothing is made.
+    const auto port = parse_port(exposed);
+    if (!port) continue;
+    const bool named =
+        std::any_of(out.begin(), out.end(), [&](const auto& p) { return p.guest == port->guest; });
+    if (!named) out.push_back(*port);
+  }
+  return out;
+}
+
+std::string current_folder() {
+  std::array<char, 4096> buffer{};
+  return ::getcwd(buffer.data(), buffer.size()) == nullptr ? "/" : buffer.data();
+}
+
+}  // namespace
+
+void add_keep_flags(Command& command, KeepFlags& flags) {
+  const auto many = [&](const char* names, std::vector<std::string>& to, const char* type,
+                        const char* help) { command.add_option(names, to, help)->type_name(type); };
+  command.add_flag("-d,--detach", flags.detach, "Run in the background and print the VM's id");
+  command.add_flag("--rm", flags.remove, "Remove the VM's record and logs when it has ended");
+  command.add_option("--name", flags.name, "Name of the VM")->type_name("NAME");
+  command.add_option("--cidfile", flags.cidfile, "Write the VM's id to a file")->type_name("FILE");
+  many("-l,--label", flags.labels, "KEY=VALUE", "Note something on the VM");
+  many("--label-file", flags.label_files, "FILE", "Read labels from a file, one per line");
+  many("-p,--publish", flags.ports, "[IP:]HOST:GUEST",
+       "Lead a TCP port of this host to one of the VM");
+  command.add_flag("-P,--publish-all", flags.all_ports,
+                   "Publish all ports that the image exposes, on free ports");
+  command.add_option("--restart", flags.restart, "no, on-failure[:N], always or unless-stopped")
+      ->type_name("POLICY")
+      ->capture_default_str();
+  command.add_option("--stop-signal", flags.stop_signal, "Signal of `stop` (default: the image's)")
+      ->type_name("SIGNAL");
+  command.add_option("--stop-timeout", flags.stop_timeout, "Seconds until `stop` kills")
+      ->type_name("SECONDS");
+}
+
+Status check_keep_flags(const KeepFlags& flags) {
+  if (!flags.name.empty()) SM_TRY_STATUS(check_name(flags.name));
+  if (!flags.stop_signal.empty()) SM_TRY(parse_signal(flags.stop_signal));
+  for (const std::string& port : flags.ports) SM_TRY(parse_port(port));
+  const RestartPolicy restart = SM_TRY(parse_restart(flags.restart));
+  if (flags.remove && restart.kind != RestartKind::kNo) {
+    return fail(Code::kInvalidArgument, "--rm and --restart " + flags.restart + " contradict",
+                "leave one of them out");
+  }
+  if (!flags.cidfile.empty() && ::access(flags.cidfile.c_str(), F_OK) == 0) {
+    return fail(Code::kInvalidArgument, flags.cidfile + " exists already",
+                "remove it, or name another --cidfile");
+  }
+  return {};
+}
+
+Result<VmRecord> make_record(const KeepFlags& flags, const PreparedRun& run,
+                             std::vector<std::string> words) {
+  VmRecord out;
+  const ImageConfig& image = run.image.config;
+  out.name = flags.name;
+  out.image = run.options.image;
+  out.image_digest = run.image.digest;
+  out.command = run.request.argv;
+  out.labels = SM_TRY(all_labels(flags, image));
+  out.ports = SM_TRY(all_ports(flags, image));
+  out.detached = flags.detach;
+  out.tty = run.options.tty;
+  out.interactive = run.options.interactive;
+  out.auto_remove = flags.remove;
+  out.restart = SM_TRY(parse_restart(flags.restart));
+  // An image that names no signal that we know stops like any other.
+  out.stop_signal = flags.stop_signal.empty() ? parse_signal(image.stop_signal).value_or(15)
+                                              : SM_TRY(parse_signal(flags.stop_signal));
+  if (flags.stop_timeout) out.stop_timeout_s = *flags.stop_timeout;
+  out.memory_bytes = run.options.memory_bytes;
+  out.cpus = run.options.cpus;
+  out.engine = run.options.engine;
+  out.created_ns = unix_now_ns();
+  out.words = std::move(words);
+  out.folder = current_folder();
+  const auto frame = agent::encode_exec(run.request);
+  out.request = std::string(as_text(frame));
+  return out;
+}
+
+}  // namespace sm

@@ -1,0 +1,213 @@
+#include "runtime/keeper/keeper.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/bytes.h"
+#include "runtime/paths.h"
+#include "runtime/run_session.h"
+#include "runtime/unix_connect.h"
+
+namespace sm {
+
+namespace {
+
+// So long may somebody who is attached take to read the last of the output.
+constexpr Duration kLastWords = std::chrono::seconds(2);
+
+std::string text_of(const Error& error) {
+  return error.remedy().empty() ? error.cause() : error.cause() + "\n" + error.remedy();
+}
+
+}  // namespace
+
+Keeper::Keeper(const VmRegistry& registry, HeldRecord held, bool attached, OnReady on_ready)
+    : registry_(registry),
+      held_(std::move(held)),
+      attached_(attached),
+      on_ready_(std::move(on_ready)),
+      short_id_(short_vm_id(held_.record.id)),
+      events_(registry.folder()) {}
+
+Keeper::~Keeper() = default;
+
+// A record that cannot be written is no reason to lose the VM.
+void Keeper::save() { static_cast<void>(held_.save()); }
+
+void Keeper::event(const std::string& action) { events_.add(held_.record, action); }
+
+Status Keeper::open(const PreparedRun& run) {
+  VmRecord& r = held_.record;
+  const std::string runtime = SM_TRY(runtime_dir());
+  const std::string folder = SM_TRY(vm_folder(short_id_));
+  r.exec_socket = folder + "/exec.sock";
+  r.keeper_socket = runtime + "/keeper-" + short_id_ + ".sock";
+  r.keeper_pid = ::getpid();
+  r.engine = run.options.engine;
+  // What nobody can ask for later is not written: `run --rm` costs nothing more.
+  if (!attached_ || !r.auto_remove) log_.emplace(SM_TRY(LogWriter::open(held_.folder())));
+  if (!r.ports.empty()) {
+    ports_ = SM_TRY(PortPublisher::open(short_id_, r.exec_socket, r.ports));
+    r.ports = ports_->bindings();
+  }
+  server_ = SM_TRY(KeeperServer::listen(
+      r.keeper_socket, [this](auto call, auto request) { on_request(call, std::move(request)); }));
+  // From now on the VM can be stopped.
+  return held_.save();
+}
+
+RunOutcome Keeper::run(const PreparedRun& run, const SessionSignals& signals) {
+  RunOutcome outcome;
+  if (auto opened = open(run); !opened) {
+    outcome.error = std::move(opened).error();
+  } else {
+    outcome = run_until_over(run, signals);
+  }
+  finish(outcome);
+  if (on_ready_) std::exchange(on_ready_, {})(outcome);
+  return outcome;
+}
+
+RunOutcome Keeper::run_until_over(const PreparedRun& run, const SessionSignals& signals) {
+  for (;;) {
+    held_.record.started_ns = 0;
+    const TimePoint began = now();
+    auto ended = run_prepared(run, {short_id_, attached_, this}, signals);
+    RunOutcome outcome;
+    if (ended) {
+      outcome = *std::move(ended);
+    } else {
+      outcome.error = std::move(ended).error();
+    }
+    note_end(outcome);
+    if (!wants_restart(outcome)) return outcome;
+    if (!back_off(backoff_.next(now() - began), signals)) return outcome;
+    ++held_.record.restarts;
+  }
+}
+
+// A first start that fails is told to the user, not tried again.
+bool Keeper::wants_restart(const RunOutcome& outcome) const {
+  const RestartPolicy& policy = held_.record.restart;
+  if (stop_wanted_ || outcome.end_asked || on_ready_) return false;
+  switch (policy.kind) {
+    case RestartKind::kNo:
+      return false;
+    case RestartKind::kOnFailure:
+      return outcome.status != 0 && (policy.most == 0 || held_.record.restarts < policy.most);
+    default:
+      return true;
+  }
+}
+
+bool Keeper::back_off(Duration wait, const SessionSignals& signals) {
+  held_.record.state = VmState::kRestarting;
+  save();
+  auto loop = EventLoop::create();
+  if (!loop) return false;
+  loop_ = loop->get();
+  const auto on_signal = [&](std::uint32_t) {
+    const int number = signals.next();
+    if (number == SIGINT || number == SIGTERM || number == SIGHUP) stop_wanted_ = true;
+    if (stop_wanted_) loop_->stop();
+  };
+  loop_->add_timer(now() + wait, [this] { loop_->stop(); });
+  if (server_->serve(*loop_) && loop_->add(signals.fd(), EPOLLIN, on_signal)) {
+    if (!stop_wanted_) loop_->run();
+  }
+  server_->leave();
+  loop_ = nullptr;
+  return !stop_wanted_;
+}
+
+// The command has ended, perhaps not for the last time.
+void Keeper::note_end(const RunOutcome& outcome) {
+  VmRecord& r = held_.record;
+  r.worker_pid = 0;
+  r.exit_code = outcome.status;
+  r.error = outcome.error ? text_of(*outcome.error) : "";
+  r.finished_ns = unix_now_ns();
+  if (r.started_ns != 0) {
+    r.state = VmState::kExited;
+    event("die");
+  }
+}
+
+void Keeper::finish(const RunOutcome& outcome) {
+  VmRecord& r = held_.record;
+  if (server_) server_->close();
+  ports_.reset();
+  if (log_) log_->finish();
+  r.keeper_pid = 0;
+  r.exit_code = outcome.status;
+  r.stopped = stop_wanted_;
+  r.health.clear();
+  if (outcome.error) r.error = text_of(*outcome.error);
+  if (is_live(r.state)) r.state = VmState::kExited;
+  if (r.auto_remove) {
+    event("destroy");
+    static_cast<void>(registry_.remove(std::move(held_)));
+  } else {
+    save();
+    held_.release();
+  }
+  for (const auto call : std::exchange(waiting_, {})) {
+    server_->reply(call, {.error = {}, .status = outcome.status & 0xFF, .stats = {}});
+  }
+}
+
+Status Keeper::on_begin(EventLoop& loop, SessionControl& control) {
+  loop_ = &loop;
+  control_ = &control;
+  return server_->serve(loop);
+}
+
+void Keeper::on_started() {
+  VmRecord& r = held_.record;
+  r.state = VmState::kRunning;
+  r.started_ns = unix_now_ns();
+  r.finished_ns = 0;
+  r.exit_code = 0;
+  r.error.clear();
+  r.worker_pid = control_->worker_pid();
+  save();
+  event("start");
+  if (on_ready_) std::exchange(on_ready_, {})(std::nullopt);
+}
+
+void Keeper::on_output(agent::Stream stream, std::span<const std::byte> bytes) {
+  if (log_) log_->write(stream, bytes);
+  if (bytes.empty()) return;
+  for (const auto& peer : peers_) peer->output(stream, bytes);
+}
+
+void Keeper::on_input_room() {
+  for (const auto& peer : peers_) peer->on_input_room();
+}
+
+void Keeper::on_end(const SessionOutcome& outcome) {
+  const bool signalled = outcome.status > 128;
+  agent::ExitReport report;
+  report.signalled = signalled;
+  report.value = static_cast<std::uint32_t>(signalled ? outcome.status - 128 : outcome.status);
+  for (const auto& peer : peers_) peer->finish(report);
+  const auto drained = [this] {
+    return std::all_of(peers_.begin(), peers_.end(), [](const auto& p) { return p->drained(); });
+  };
+  const Deadline deadline = Deadline::after(kLastWords);
+  while (!drained() && !deadline.passed()) loop_->run_once(deadline);
+  loop_->cancel_timer(std::exchange(kill_timer_, TimerId::kNone));
+  for (const auto& exec : execs_) {
+    if (exec->call != 0) answer(exec->call, fail(Code::kGone, "the VM has ended"));
+  }
+  execs_.clear();
+  peers_.clear();
+  server_->leave();
+  control_ = nullptr;
+  loop_ = nullptr;
+}
+
+}  // namespace sm

@@ -1,0 +1,412 @@
+"""End-to-end tests of VMs in the background: records, keepers, ports, logs. Started by tests/e2e/run."""
+
+import glob
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.request
+
+BIN = os.environ["SUPERMACHINE_BIN"]
+IMAGES = os.environ["SUPERMACHINE_IMAGES"]
+ENGINE = ["--engine", os.environ.get("SUPERMACHINE_ENGINE", "auto")]
+LIMIT = 100  # seconds; a guest may run on an emulated processor
+BUSYBOX = f"oci:{IMAGES}:busybox"
+FOREVER = ["sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done"]
+
+
+class Case(unittest.TestCase):
+    """Each test has folders of its own, and leaves no VM."""
+
+    def setUp(self):
+        self.folders = tempfile.TemporaryDirectory()
+        self.env = dict(os.environ, XDG_STATE_HOME=self.folders.name + "/state", XDG_RUNTIME_DIR=self.folders.name + "/run")
+        os.mkdir(self.folders.name + "/run", 0o700)
+
+    def tearDown(self):
+        ids = self.call("ps", "-aq", "--no-trunc").stdout.split()
+        if ids:
+            self.call("rm", "-f", *[i.decode() for i in ids])
+        self.folders.cleanup()
+
+    def call(self, *words, stdin=b"", **more):
+        return subprocess.run([BIN, *words], input=stdin, capture_output=True, timeout=LIMIT, env=self.env, **more)
+
+    def ok(self, *words, **more):
+        r = self.call(*words, **more)
+        self.assertEqual(r.returncode, 0, (words, r.stderr.decode()))
+        return r.stdout.decode()
+
+    def refused(self, text, *words):
+        r = self.call(*words)
+        self.assertEqual(r.returncode, 125, (words, r))
+        self.assertIn(text, r.stderr.decode())
+
+    def run_d(self, *words, options=()):
+        return self.ok("run", "-d", *ENGINE, *options, BUSYBOX, *words).strip()
+
+    def inspect(self, vm):
+        return json.loads(self.ok("inspect", "--type", "vm", vm))[0]
+
+    def until(self, done, what):
+        deadline = time.monotonic() + LIMIT
+        while not done():
+            self.assertLess(time.monotonic(), deadline, what)
+            time.sleep(0.05)
+
+    def until_logged(self, vm, text):
+        self.until(lambda: text in self.ok("logs", vm), text)
+
+
+class Detached(Case):
+    def test_from_start_to_removal(self):
+        vm = self.run_d(*FOREVER, options=["--name", "web", "--label", "tier=front"])
+        self.assertRegex(vm, "^[0-9a-f]{64}$")
+        self.until_logged("web", "up\n")
+        self.assertIn("Up ", self.ok("ps"))
+        self.assertEqual(self.ok("ps", "-q").strip(), vm[:12])
+        row = json.loads(self.ok("ps", "--format", "json", "-f", "label=tier=front"))
+        self.assertEqual((row["ID"], row["Names"], row["State"], row["Labels"]), (vm, "web", "running", "tier=front"))
+        self.refused("running", "rm", "web")
+        self.assertEqual(self.ok("exec", "web", "hostname"), vm[:12] + "\n")
+        waiter = subprocess.Popen([BIN, "wait", vm[:6]], stdout=subprocess.PIPE, env=self.env)
+        self.assertEqual(self.ok("stop", "web"), "web\n")
+        self.assertEqual(waiter.communicate(timeout=LIMIT)[0], b"9\n")
+        self.assertEqual(self.ok("ps", "-q"), "")
+        self.assertIn("Exited (9)", self.ok("ps", "-a"))
+        self.assertEqual(self.ok("wait", "web"), "9\n")
+        self.assertEqual(self.ok("logs", "web"), "up\n")
+        self.assertEqual(self.ok("rm", "web"), "web\n")
+        self.refused("no VM 'web'", "logs", "web")
+
+    def test_start_failures_come_back(self):
+        for status, command in ((127, ["no-such-program"]), (126, ["/etc"])):
+            r = self.call("run", "-d", *ENGINE, BUSYBOX, *command)
+            self.assertEqual((r.returncode, r.stdout), (status, b""), r.stderr)
+            self.assertIn(command[0].encode(), r.stderr)
+        r = self.call("run", "-d", *ENGINE, "-u", "nobody-here", BUSYBOX, "true")
+        self.assertEqual(r.returncode, 125)
+        self.assertEqual(self.ok("ps", "-aq", "-f", "status=created").count("\n"), 3)
+
+    def test_survives_its_shell(self):
+        out = subprocess.run(["sh", "-c", f"{BIN} run -d {' '.join(ENGINE)} {BUSYBOX} sleep 1000"], env=self.env, capture_output=True,
+                             start_new_session=True, timeout=LIMIT)
+        vm = out.stdout.decode().strip()
+        keeper = self.inspect(vm)["State"]["KeeperPid"]
+        self.assertEqual(os.getsid(keeper), keeper)
+        for fd in (0, 1, 2):
+            self.assertEqual(os.readlink(f"/proc/{keeper}/fd/{fd}"), "/dev/null")
+        self.ok("exec", vm, "true")
+
+    def test_rm_leaves_nothing(self):
+        vm = self.run_d("true", options=["--rm"])
+        self.until(lambda: self.ok("ps", "-aq") == "", "removed by itself")
+        self.refused("no VM", "inspect", "--type", "vm", vm)
+
+    def test_twenty_in_a_loop_leave_nothing(self):
+        for n in range(20):
+            vm = self.run_d("sleep", "1000", options=["--name", f"n{n}", "-p", "0:80"])
+            if n % 2:
+                self.ok("rm", "-f", vm)
+            else:
+                self.ok("kill", vm)
+                self.ok("rm", f"n{n}")
+        self.assertEqual(self.ok("ps", "-aq"), "")
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+        state = self.folders.name + "/state/supermachine"
+        self.assertEqual((os.listdir(state + "/vms"), os.listdir(state + "/names")), ([], []))
+        self.assertEqual(self.processes(), [])
+
+    def test_a_killed_keeper_is_noticed(self):
+        vm = self.run_d("sleep", "1000", options=["--name", "web"])
+        state = self.inspect(vm)["State"]
+        os.kill(state["KeeperPid"], signal.SIGKILL)
+        self.until(lambda: not os.path.exists(f"/proc/{state['Pid']}"), "the worker ends")
+        self.assertIn("Exited (137) lost", self.ok("ps", "-a"))
+        self.assertEqual(self.ok("wait", "web"), "137\n")
+        self.ok("stop", "web")
+        self.refused("not running", "exec", "web", "true")
+        self.ok("rm", "web")
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+
+    def processes(self):
+        """Of this test: by the folder in their environment."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*/environ"):
+            try:
+                with open(path, "rb") as f:
+                    if self.folders.name.encode() in f.read():
+                        found.append(path)
+            except OSError:
+                pass
+        return found
+
+
+class Events(Case):
+    def test_tell_of_a_life(self):
+        vm = self.run_d("sh", "-c", "exit 3", options=["--name", "vm"])
+        self.ok("wait", vm)
+        self.ok("rename", "vm", "other")
+        self.ok("rm", "other")
+        lines = self.ok("events", "--since", "1h", "--until", "0s", "-f", f"vm={vm[:12]}", "--format", "json").splitlines()
+        events = [json.loads(line) for line in lines]
+        self.assertEqual([e["action"] for e in events], ["create", "start", "die", "rename", "destroy"])
+        self.assertEqual([e["exit_code"] for e in events], [0, 0, 3, 0, 0])
+        text = self.ok("events", "--since", "1h", "--until", "0s", "-f", "event=die")
+        self.assertRegex(text, rf"Z vm die {vm} \(exitCode=3, image=.*, name=vm\)\n")
+
+
+class Stats(Case):
+    def test_what_a_vm_uses_and_runs(self):
+        vm = self.run_d("sh", "-c", "while :; do :; done", options=["--name", "busy", "-m", "128m"])
+        row = json.loads(self.ok("stats", "--no-stream", "--format", "json", "busy"))
+        self.assertEqual((row["ID"], row["Name"]), (vm, "busy"))
+        self.assertGreater(row["CPUNs"], 0)
+        self.assertGreater(row["MemBytes"], 1 << 20)
+        self.assertIn("128MiB", row["MemUsage"])
+        self.assertIn("busy", self.ok("stats", "--no-stream"))
+        self.assertIn("while :", self.ok("top", "busy"))
+        self.assertIn("PID", self.ok("top", "busy", "-o", "pid"))
+
+
+class Names(Case):
+    def test_are_unique_and_made_up(self):
+        a, b = self.run_d("true"), self.run_d("true", options=["--name", "given"])
+        self.assertRegex(self.inspect(a)["Name"], "^[a-z]+_[a-z]+$")
+        self.refused("'given' is used", "run", *ENGINE, "--name", "given", BUSYBOX, "true")
+        self.ok("wait", b)
+        self.ok("rename", "given", "other")
+        self.refused("no VM", "inspect", "--type", "vm", "given")
+        self.assertEqual(self.inspect("other")["Id"], b)
+        self.assertEqual(self.inspect(b[:20])["Name"], "other")
+        self.refused("cannot be a name", "rename", "other", "a/b")
+
+    def test_of_a_running_one_can_be_changed(self):
+        vm = self.run_d("sleep", "1000", options=["--name", "old"])
+        self.ok("rename", "old", "new")
+        self.assertEqual(self.inspect("new")["Id"], vm)
+        self.assertEqual(self.ok("stop", "-t", "1", "new"), "new\n")
+
+    def test_cidfile(self):
+        path = self.folders.name + "/cid"
+        vm = self.run_d("true", options=["--cidfile", path])
+        with open(path) as f:
+            self.assertEqual(f.read(), vm)
+        self.refused("exists already", "run", *ENGINE, "--cidfile", path, BUSYBOX, "true")
+
+
+class AttachedRun(Case):
+    def test_is_kept_until_rm(self):
+        r = self.call("run", *ENGINE, "--name", "one", BUSYBOX, "sh", "-c", "echo out; echo err >&2; exit 3")
+        self.assertEqual((r.returncode, r.stdout, r.stderr), (3, b"out\n", b"err\n"))
+        self.assertIn("Exited (3)", self.ok("ps", "-a"))
+        r = self.call("logs", "one")
+        self.assertEqual((r.stdout, r.stderr), (b"out\n", b"err\n"))
+        self.ok("run", "--rm", *ENGINE, BUSYBOX, "true")
+        self.assertEqual(self.ok("ps", "-aq").count("\n"), 1)
+        self.assertEqual(self.ok("vm", "prune").count("\n"), 2)
+        self.assertEqual(self.ok("ps", "-aq"), "")
+
+    def test_can_be_stopped_from_elsewhere(self):
+        p = subprocess.Popen([BIN, "run", "--rm", *ENGINE, "--name", "here", BUSYBOX, *FOREVER], stdout=subprocess.PIPE, env=self.env)
+        self.assertEqual(p.stdout.readline(), b"up\n")
+        self.ok("stop", "here")
+        self.assertEqual(p.wait(LIMIT), 9)
+        p.stdout.close()
+        self.assertEqual(self.ok("ps", "-aq"), "")
+
+
+class Ends(Case):
+    def test_one_that_does_not_listen_is_killed(self):
+        self.run_d("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done", options=["--name", "deaf", "--stop-timeout", "1"])
+        self.until_logged("deaf", "up\n")
+        self.ok("stop", "deaf")
+        self.assertEqual(self.ok("wait", "deaf"), "137\n")
+
+    def test_signals(self):
+        script = "trap 'echo usr1' USR1; trap 'exit 5' INT; echo up; while :; do sleep 0.1; done"
+        self.run_d("sh", "-c", script, options=["--name", "vm", "--stop-signal", "INT"])
+        self.until_logged("vm", "up\n")
+        self.ok("kill", "-s", "USR1", "vm")
+        self.until_logged("vm", "usr1\n")
+        self.refused("no signal", "kill", "-s", "NOPE", "vm")
+        self.ok("stop", "vm")
+        self.assertEqual(self.ok("wait", "vm"), "5\n")
+        self.refused("not running", "kill", "vm")
+        self.ok("stop", "vm")
+
+    def test_pause(self):
+        self.run_d("sh", "-c", "i=0; while :; do echo $((i += 1)); sleep 0.05; done", options=["--name", "vm"])
+        self.until_logged("vm", "3\n")
+        self.ok("pause", "vm")
+        self.assertIn("(Paused)", self.ok("ps"))
+        before = self.ok("logs", "vm")
+        time.sleep(0.5)
+        self.assertEqual(self.ok("logs", "vm"), before)
+        self.refused("paused", "exec", "vm", "true")
+        self.refused("not running", "pause", "vm")
+        self.ok("unpause", "vm")
+        self.until(lambda: self.ok("logs", "vm") != before, "goes on")
+        self.ok("pause", "vm")
+        self.ok("stop", "vm")
+        self.assertEqual(self.ok("wait", "vm"), "143\n")
+
+    def test_start_and_restart(self):
+        vm = self.run_d("sh", "-c", "echo $A; touch /once || exit 1; sleep 1000", options=["--name", "vm", "-e", "A=x y", "-h", "host"])
+        self.until_logged("vm", "x y\n")
+        self.refused("running", "start", "-a", "vm")
+        self.ok("restart", "-t", "1", "vm")
+        self.until_logged("vm", "x y\nx y\n")
+        self.ok("kill", "vm")
+        self.ok("start", "vm")
+        self.until_logged("vm", "x y\nx y\nx y\n")
+        self.assertEqual(self.ok("exec", "vm", "hostname"), "host\n")
+        self.assertEqual(self.inspect("vm")["Id"], vm)
+
+    def test_restart_policy(self):
+        self.run_d("sh", "-c", "echo again; exit 4", options=["--name", "vm", "--restart", "on-failure:2"])
+        self.assertEqual(self.ok("wait", "vm"), "4\n")
+        self.assertEqual(self.ok("logs", "vm"), "again\n" * 3)
+        self.assertEqual(self.inspect("vm")["RestartCount"], 2)
+        self.run_d("true", options=["--name", "always", "--restart", "always"])
+        self.until(lambda: self.inspect("always")["RestartCount"] >= 2, "restarted")
+        self.ok("stop", "always")
+        self.assertEqual(self.inspect("always")["State"]["Status"], "exited")
+        self.refused("contradict", "run", "--rm", "--restart", "always", BUSYBOX)
+
+
+class Logs(Case):
+    def test_times_tail_and_since(self):
+        self.call("run", *ENGINE, "--name", "vm", BUSYBOX, "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; printf end")
+        self.assertEqual(self.ok("logs", "vm"), "line 1\nline 2\nline 3\nline 4\nline 5\nend")
+        self.assertEqual(self.ok("logs", "--tail", "2", "vm"), "line 5\nend")
+        self.assertEqual(self.ok("logs", "-n", "0", "vm"), "")
+        self.assertEqual(self.ok("logs", "--since", "1h", "-n", "1", "vm"), "end")
+        self.assertEqual(self.ok("logs", "--since", str(time.time() + 60), "vm"), "")
+        first = self.ok("logs", "-t", "vm").splitlines()[0]
+        self.assertRegex(first, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z line 1$")
+        self.refused("not a time", "logs", "--since", "yesterday", "vm")
+
+    def test_follow_ends_with_the_vm(self):
+        self.run_d("sh", "-c", "for i in 1 2 3 4 5; do echo $i; echo e$i >&2; sleep 0.1; done", options=["--name", "vm"])
+        r = self.call("logs", "-f", "vm")
+        self.assertEqual((r.stdout, r.stderr), (b"1\n2\n3\n4\n5\n", b"e1\ne2\ne3\ne4\ne5\n"))
+
+    def test_are_bounded(self):
+        vm = self.run_d("sh", "-c", "yes 0123456789012345678901234567890123456789 | head -c 30000000")
+        self.ok("wait", vm)
+        folder = f"{self.folders.name}/state/supermachine/vms/{vm}"
+        self.assertLessEqual(sum(os.path.getsize(p) for p in glob.glob(folder + "/log*")), 16 << 20)
+        self.assertEqual(self.ok("logs", "-n", "1", vm), "0123456789012345678901234567890123456789\n"[:30000000 % 41 or 41])
+
+
+class Exec(Case):
+    def setUp(self):
+        super().setUp()
+        self.run_d("sleep", "1000", options=["--name", "vm", "-e", "BASE=base"])
+
+    def test_options_and_statuses(self):
+        self.assertEqual(self.ok("exec", "-e", "A=1", "-w", "/tmp", "-u", "user", "vm", "sh", "-c", "echo $BASE $A; pwd; id -un"), "base 1\n/tmp\nuser\n")
+        for status in (0, 1, 77):
+            self.assertEqual(self.call("exec", "vm", "sh", "-c", f"exit {status}").returncode, status)
+        self.assertEqual(self.call("exec", "vm", "sh", "-c", "kill -9 $$").returncode, 137)
+        self.assertEqual(self.call("exec", "vm", "no-such-program").returncode, 127)
+        self.assertEqual(self.call("exec", "vm", "/etc").returncode, 126)
+        self.refused("no command", "exec", "vm")
+        self.refused("no VM", "exec", "nobody", "true")
+        data = os.urandom(1 << 20)
+        self.assertEqual(self.call("exec", "-i", "vm", "cat", stdin=data).stdout, data)
+
+    def test_in_the_background(self):
+        self.ok("exec", "-d", "vm", "sh", "-c", "echo there > /tmp/file; sleep 1000")
+        self.until(lambda: self.call("exec", "vm", "cat", "/tmp/file").stdout == b"there\n", "written")
+        self.assertEqual(self.call("exec", "-d", "vm", "no-such-program").returncode, 127)
+
+    def test_signals_are_handed_on(self):
+        p = subprocess.Popen([BIN, "exec", "vm", *FOREVER], stdout=subprocess.PIPE, env=self.env)
+        self.assertEqual(p.stdout.readline(), b"up\n")
+        p.terminate()
+        self.assertEqual(p.wait(LIMIT), 9)
+        p.stdout.close()
+
+    def test_ends_with_the_vm(self):
+        p = subprocess.Popen([BIN, "exec", "vm", *FOREVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env)
+        self.assertEqual(p.stdout.readline(), b"up\n")
+        self.ok("kill", "vm")
+        self.assertEqual(p.wait(LIMIT), 137)
+        p.communicate()
+
+
+class Attach(Case):
+    def test_output_input_and_status(self):
+        self.run_d("sh", "-c", "while read line; do echo got $line; done; exit 6", options=["--name", "vm", "-i"])
+        p = subprocess.Popen([BIN, "attach", "vm"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env)
+        p.stdin.write(b"a\n")
+        p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), b"got a\n")
+        self.ok("kill", "-s", "TERM", "vm")
+        self.assertEqual(p.wait(LIMIT), 143)
+        p.communicate()
+        self.assertEqual(self.ok("logs", "vm"), "got a\n")
+
+
+class Ports(Case):
+    SERVER = ["sh", "-c", "mkdir /w; echo hello > /w/index.html; httpd -p 8080 -h /w; echo up; sleep 1000"]
+
+    @staticmethod
+    def free_port():
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            return s.getsockname()[1]
+
+    def get(self, port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT) as r:
+            return r.read()
+
+    def test_a_published_server_answers(self):
+        port = self.free_port()
+        self.run_d(*self.SERVER, options=["--name", "web", "-p", f"{port}:8080", "-p", "8080"])
+        self.until_logged("web", "up\n")
+        self.assertEqual(self.get(port), b"hello\n")
+        lines = self.ok("port", "web").splitlines()
+        self.assertEqual(lines[0], f"8080/tcp -> 127.0.0.1:{port}")
+        self.assertEqual(self.get(lines[1].rsplit(":", 1)[1]), b"hello\n")
+        self.assertEqual(self.ok("port", "web", "8080").splitlines()[0], f"127.0.0.1:{port}")
+        self.refused("not published", "port", "web", "81")
+        self.assertIn(f"127.0.0.1:{port}->8080/tcp", self.ok("ps"))
+        self.refused("Address already in use", "run", "-d", *ENGINE, "-p", f"{port}:80", BUSYBOX, "true")
+        self.refused("Address already in use", "run", "--rm", *ENGINE, "-p", f"{port}:80", BUSYBOX, "true")
+        self.ok("restart", "-t", "1", "web")
+        self.until(lambda: self.ok("logs", "web").count("up\n") == 2, "up again")
+        self.assertEqual(self.get(port), b"hello\n")
+        self.ok("rm", "-f", "web")
+        with socket.socket() as s:
+            self.assertNotEqual(s.connect_ex(("127.0.0.1", port)), 0)
+
+    def test_what_cannot_be_published(self):
+        for text, why in (("80-90:80-90", "ranges"), ("80/udp", "TCP"), ("[::1]:80:80", "IPv6"), ("x:80", "no port")):
+            self.refused(why, "run", "-d", "-p", text, BUSYBOX, "true")
+
+
+class Speed(Case):
+    def test_commands_without_a_vm_are_quick(self):
+        self.run_d("true", options=["--name", "vm"])
+        self.ok("wait", "vm")
+        for words in (["ps", "-a"], ["logs", "vm"], ["inspect", "vm"], ["port", "vm"], ["wait", "vm"]):
+            # Processor time: what others do at the same time does not count.
+            took = []
+            for _ in range(5):
+                began = resource.getrusage(resource.RUSAGE_CHILDREN)
+                self.ok(*words)
+                end = resource.getrusage(resource.RUSAGE_CHILDREN)
+                took.append(end.ru_utime + end.ru_stime - began.ru_utime - began.ru_stime)
+            self.assertLess(min(took), 0.03, words)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
