@@ -26,6 +26,7 @@ void add_rm(CLI::App& app, Action& chosen);
 void add_rename(CLI::App& app, Action& chosen);
 void add_prune(CLI::App& app, Action& chosen);
 void add_port(CLI::App& app, Action& chosen);
+void add_cp(CLI::App& app, Action& chosen);
 void add_stats(CLI::App& app, Action& chosen);
 void add_top(CLI::App& app, Action& chosen);
 void add_events(CLI::App& app, Action& chosen);
