@@ -21,6 +21,7 @@ void add_common(Command& app, Action& chosen) {
   add_rm(app, chosen);
   add_rename(app, chosen);
   add_port(app, chosen);
+  add_cp(app, chosen);
   add_stats(app, chosen);
   add_top(app, chosen);
 }

@@ -41,6 +41,8 @@ const std::vector<CommandExample>& examples() {
       {{"rm"}, "supermachine rm -f web", "even if it runs"},
       {{"rename"}, "supermachine rename web old-web", "so that `web` is free"},
       {{"port"}, "supermachine port web", "all that are published"},
+      {{"cp"}, "supermachine cp web:/etc/nginx ./nginx", "a folder out of a VM"},
+      {{"cp"}, "supermachine cp index.html web:/usr/share/nginx/html/", "a file into one"},
       {{"stats"}, "supermachine stats --no-stream", "once"},
       {{"top"}, "supermachine top web", "seen from inside"},
       {{"events"}, "supermachine events", "until Ctrl-C"},

@@ -26,6 +26,7 @@ void add_rm(Command& app, Action& chosen);
 void add_rename(Command& app, Action& chosen);
 void add_prune(Command& app, Action& chosen);
 void add_port(Command& app, Action& chosen);
+void add_cp(Command& app, Action& chosen);
 void add_stats(Command& app, Action& chosen);
 void add_top(Command& app, Action& chosen);
 void add_events(Command& app, Action& chosen);

@@ -355,6 +355,43 @@ class Attach(Case):
         self.assertEqual(self.ok("logs", "vm"), "got a\n")
 
 
+class Copies(Case):
+    def test_both_ways(self):
+        self.run_d("sleep", "1000", options=["--name", "vm"])
+        here = self.folders.name + "/here"
+        os.makedirs(here + "/tree/sub")
+        for path, data in (("tree/a", b"A\n"), ("tree/sub/b", os.urandom(300000))):
+            with open(f"{here}/{path}", "wb") as f:
+                f.write(data)
+        os.symlink("sub/b", here + "/tree/link")
+        self.ok("cp", here + "/tree", "vm:/tmp")
+        self.ok("cp", here + "/tree", "vm:/tmp/other")
+        self.ok("cp", here + "/tree/a", "vm:/tmp/file")
+        self.assertEqual(self.ok("exec", "vm", "cat", "/tmp/tree/a", "/tmp/other/a", "/tmp/file"), "A\n" * 3)
+        self.assertEqual(self.ok("exec", "vm", "readlink", "/tmp/tree/link"), "sub/b\n")
+        self.ok("cp", "vm:/tmp/tree", here + "/back")
+        self.assertEqual(subprocess.run(["diff", "-r", here + "/tree", here + "/back"]).returncode, 0)
+        self.ok("cp", "vm:/tmp/file", here)
+        with open(here + "/file", "rb") as f:
+            self.assertEqual(f.read(), b"A\n")
+        self.refused("tar ended", "cp", "vm:/nowhere", here)
+        self.refused("No such file", "cp", here + "/nowhere", "vm:/tmp")
+        self.refused("one of the two", "cp", here, here)
+
+    def test_a_hostile_archive_stays_inside(self):
+        """The guest's tar is the guest's."""
+        script = "printf evil > /tmp/f; mkdir -p /x; cd /tmp; tar -cf /x/bad ../tmp/f 2>/dev/null || true; " \
+                 "ln -s ../../.. d; tar -cf /x/bad d; rm d; mkdir d; echo evil > d/evil; tar -rf /x/bad d/evil 2>/dev/null || " \
+                 "{ tar -cf /x/b2 d/evil; head -c 512 /x/bad > /x/b3; cat /x/b3 /x/b2 > /x/bad; }; " \
+                 "printf '#!/bin/sh\\ncat /x/bad\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
+        self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
+        self.until_logged("vm", "ready")
+        here = self.folders.name + "/deep/er"
+        os.makedirs(here)
+        self.refused("is no folder here", "cp", "vm:/tmp/d", here)
+        self.assertEqual(glob.glob(self.folders.name + "/**/evil", recursive=True), [])
+
+
 class Ports(Case):
     SERVER = ["sh", "-c", "mkdir /w; echo hello > /w/index.html; httpd -p 8080 -h /w; echo up; sleep 1000"]
 
