@@ -13,6 +13,9 @@ using Action = std::function<int()>;
 // Each stores its action in `chosen` when the user asks for it.
 void add_run(CLI::App& app, Action& chosen);
 void add_doctor(CLI::App& app, Action& chosen);
+void add_bake(CLI::App& app, Action& chosen);
+void add_restore(CLI::App& app, Action& chosen);
+void add_pool(CLI::App& app, Action& chosen);
 void add_snapshot(CLI::App& app, Action& chosen);
 void add_version(CLI::App& app, Action& chosen);
 

@@ -30,6 +30,9 @@ int run(int argc, char** argv) {
   sm::add_image(app, chosen);
   sm::add_system(app, chosen);
   sm::add_doctor(app, chosen);
+  sm::add_bake(app, chosen);
+  sm::add_restore(app, chosen);
+  sm::add_pool(app, chosen);
   sm::add_snapshot(app, chosen);
   sm::add_version(app, chosen);
   try {
