@@ -9,7 +9,12 @@ target_compile_options(
   INTERFACE -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor
             -Woverloaded-virtual -Wimplicit-fallthrough -Wcast-align -Wformat=2 -Wno-missing-field-initializers -Werror
             -fstack-protector-strong -fno-omit-frame-pointer)
-target_compile_definitions(sm_options INTERFACE $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
+# A test's own code is compiled without optimisation: that takes less than half the time. What it tests is not.
+define_property(TARGET PROPERTY SM_UNOPTIMIZED)
+set(sm_unoptimized $<BOOL:$<TARGET_PROPERTY:SM_UNOPTIMIZED>>)
+target_compile_options(sm_options INTERFACE $<${sm_unoptimized}:-O0>)
+target_compile_definitions(
+  sm_options INTERFACE $<$<AND:$<CONFIG:Release>,$<NOT:${sm_unoptimized}>>:_FORTIFY_SOURCE=2>)
 target_link_options(sm_options INTERFACE LINKER:-z,relro,-z,now)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 warns about overlapping copies inside std::string when it optimises (its bug 105651).
@@ -34,17 +39,23 @@ function(sm_library name)
   target_link_libraries(${name} PUBLIC sm_options sm_sanitize)
 endfunction()
 
-# What the thread sanitizer has to see: tests with the label "threads".
+# What the sanitizers have to see: tests with the label "threads"; unit tests and fuzz targets.
 add_custom_target(thread_tests)
+add_custom_target(unit_tests)
+add_custom_target(fuzz_targets)
 
-# sm_test(NAME SOURCES... [LIBS libs...] [LABELS labels...] [TIMEOUT s]) builds one GoogleTest binary and registers it as one CTest test.
+# sm_test(NAME SOURCES... [OPTIMIZED] [LIBS libs...] [LABELS labels...] [TIMEOUT s]) builds one GoogleTest binary and registers it as one
+# CTest test. OPTIMIZED: its own code has much to do, too.
 function(sm_test name)
   if(NOT SM_TESTS)
     return()
   endif()
-  cmake_parse_arguments(T "" "TIMEOUT" "LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(T "OPTIMIZED" "TIMEOUT" "LIBS;LABELS" ${ARGN})
   find_package(GTest REQUIRED)
   add_executable(${name} ${T_UNPARSED_ARGUMENTS})
+  if(NOT T_OPTIMIZED)
+    set_target_properties(${name} PROPERTIES SM_UNOPTIMIZED ON)
+  endif()
   target_link_libraries(${name} PRIVATE ${T_LIBS} sm_options sm_sanitize GTest::gmock GTest::gtest_main)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 120)
@@ -54,6 +65,9 @@ function(sm_test name)
   endif()
   if(threads IN_LIST T_LABELS)
     add_dependencies(thread_tests ${name})
+  endif()
+  if(unit IN_LIST T_LABELS)
+    add_dependencies(unit_tests ${name})
   endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}")
@@ -66,6 +80,7 @@ function(sm_fuzz name)
   endif()
   cmake_parse_arguments(F "" "" "LIBS" ${ARGN})
   add_executable(${name} ${F_UNPARSED_ARGUMENTS})
+  add_dependencies(fuzz_targets ${name})
   target_link_libraries(${name} PRIVATE ${F_LIBS} sm_options sm_sanitize)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   set(seeds ${CMAKE_SOURCE_DIR}/fuzz/seeds/${name})

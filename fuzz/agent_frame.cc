@@ -27,6 +27,8 @@ namespace sm::guest {
 void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
   take_descriptors(descriptors);
   ::setsid();
+  SM_CHECK(
+      agent::check_container({plan.settings, plan.machine.value_or(agent::MachineSettings{})}));
   if (plan.wait_for_release) {
     report_prepared();
     char byte = 0;
@@ -112,6 +114,12 @@ void decode_everything(std::span<const std::byte> bytes) {
     SM_CHECK(
         std::equal(bytes.begin(), bytes.end(), frame.begin() + agent::kHeaderSize, frame.end()));
   }
+  ByteReader container(bytes);
+  if (const auto settings = agent::take_container(container); settings && container.at_end()) {
+    ByteWriter again;
+    agent::put_container(again, *settings);
+    SM_CHECK(std::equal(bytes.begin(), bytes.end(), again.bytes().begin(), again.bytes().end()));
+  }
   static_cast<void>(decode_settings(bytes));
   if (const auto error = agent::decode_error(bytes)) {
     SM_CHECK(agent::encode_error(*error).size() <= agent::kHeaderSize + 16 + 4096);
@@ -123,7 +131,35 @@ void decode_everything(std::span<const std::byte> bytes) {
     SM_CHECK(again && again->argv == exec->argv && again->env == exec->env);
     SM_CHECK(again->chain == exec->chain && again->files.size() == exec->files.size());
     SM_CHECK(again->cwd == exec->cwd && again->user == exec->user && again->main == exec->main);
+    SM_CHECK(again->container == exec->container);
+    SM_CHECK(!exec->container || agent::check_container(*exec->container));
   }
+}
+
+// Container settings of every kind with some bytes changed: what is still accepted keeps the rules.
+void change_container(FuzzedDataProvider& input) {
+  agent::ContainerSettings all;
+  all.process.capabilities = 5;
+  all.process.ulimits = {{7, 1, 2}, {4, 0, agent::kUnlimited}};
+  all.process.groups = {"a", "7"};
+  all.machine.domainname = "d";
+  all.machine.hosts = {{"10.0.0.1", "h"}};
+  all.machine.dns = {"::1"};
+  all.machine.dns_search = {"."};
+  all.machine.dns_options = {"o:1"};
+  all.machine.tmpfs = {{"/t", 1, "size=1m"}};
+  all.machine.sysctls = {{"k/x", "1"}};
+  ByteWriter writer;
+  agent::put_container(writer, all);
+  std::vector<std::byte> bytes = writer.release();
+  while (input.remaining_bytes() != 0) {
+    const auto at = input.ConsumeIntegralInRange<std::size_t>(0, bytes.size() - 1);
+    bytes[at] = std::byte{input.ConsumeIntegral<std::uint8_t>()};
+    ByteReader reader(bytes);
+    const auto settings = agent::take_container(reader);
+    SM_CHECK(!settings || agent::check_container(*settings));
+  }
+  decode_everything(bytes);
 }
 
 void parse_in_pieces(FuzzedDataProvider& input) {
@@ -209,6 +245,12 @@ class Machine {
     request.keep_stdin = input_.ConsumeBool();
     if (!request.main && !request.tty) {
       request.chain.assign(input_.ConsumeIntegralInRange<std::size_t>(0, 3), request.argv);
+    }
+    if (input_.ConsumeIntegralInRange<int>(0, 3) == 0) {
+      agent::ContainerSettings& settings = request.container.emplace();
+      settings.process.groups = {input_.ConsumeRandomLengthString(4)};
+      settings.process.oom_score_adj = input_.ConsumeIntegralInRange<int>(-1001, 1001);
+      settings.machine.tmpfs = {{"/" + input_.ConsumeRandomLengthString(4), 0, ""}};
     }
     request.timeout_ms = input_.ConsumeIntegralInRange<std::uint64_t>(0, 3);
     send(agent::encode_exec(request));
@@ -298,10 +340,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }();
   static_cast<void>(prepared);
   FuzzedDataProvider input(data, size);
-  if (input.ConsumeIntegralInRange<int>(0, 15) != 0) {
-    sm::guest::parse_in_pieces(input);
-  } else {
-    sm::guest::Machine(input).run();
+  switch (input.ConsumeIntegralInRange<int>(0, 15)) {
+    case 0:
+      sm::guest::Machine(input).run();
+      break;
+    case 1:
+    case 2:
+      sm::guest::change_container(input);
+      break;
+    default:
+      sm::guest::parse_in_pieces(input);
   }
   return 0;
 }

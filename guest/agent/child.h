@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct ExecPlan {
   bool wait_for_release = false;
   std::string output;  // file that standard output and error are appended to; empty: as given
   std::vector<agent::StagedFile> files;  // written first, as root
+  agent::ProcessSettings settings;
+  std::optional<agent::MachineSettings> machine;  // made true first; the main workload only
 };
 
 // What a resume changes in the files of the machine. Holds no secret.
@@ -54,6 +57,8 @@ struct ResumePlan {
   std::string machine_id;
 };
 
+// Folders that are missing are made, 0755 as far as the umask lets; what fails shows itself later.
+void make_folders(const std::string& path);
 // Writes the files as a write request would; the first failure ends the child with its report.
 void stage_files(const std::vector<agent::StagedFile>& files);
 [[noreturn]] void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors);

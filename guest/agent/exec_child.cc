@@ -12,6 +12,7 @@
 
 #include "agent/child.h"
 #include "agent/child_status.h"
+#include "agent/container_child.h"
 #include "common/user_db.h"
 
 namespace sm::guest {
@@ -29,9 +30,11 @@ void reset_signals() {
 }
 
 // The agent is out of reach of the out-of-memory killer; what it starts is not.
-void reset_oom_score() {
+void set_oom_score(std::int32_t score) {
   const UniqueFd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
-  if (fd.valid() && ::write(fd.get(), "0", 1) < 0) return;
+  const std::string text = std::to_string(score);
+  const bool written = fd.valid() && ::write(fd.get(), text.data(), text.size()) > 0;
+  if (!written && score != 0) fail_child(ErrorKind::kSetting, errno, "oom_score_adj " + text);
 }
 
 // Text of one of the image's own user files; empty when it has none.
@@ -53,9 +56,12 @@ std::string load_user_file(const char* path) {
   }
 }
 
-UserIds find_ids(const std::string& user) {
-  auto ids = resolve_user(user, load_user_file("/etc/passwd"), load_user_file("/etc/group"));
+UserIds find_ids(const ExecPlan& plan) {
+  const std::string group = load_user_file("/etc/group");
+  auto ids = resolve_user(plan.user, load_user_file("/etc/passwd"), group);
   if (!ids) fail_child(ErrorKind::kUser, 0, ids.error().cause());
+  const auto added = add_groups(*ids, plan.settings.groups, group);
+  if (!added) fail_child(ErrorKind::kUser, 0, added.error().cause());
   return std::move(*ids);
 }
 
@@ -76,14 +82,6 @@ void become(const UserIds& ids) {
   }
   if (::setresgid(ids.gid, ids.gid, ids.gid) < 0) fail_child(ErrorKind::kUser, errno, "setgid");
   if (::setresuid(ids.uid, ids.uid, ids.uid) < 0) fail_child(ErrorKind::kUser, errno, "setuid");
-}
-
-void make_folders(const std::string& path) {
-  for (std::size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
-    const std::string part = path.substr(0, at);
-    if (::mkdir(part.c_str(), 0755) < 0 && errno != EEXIST) return;
-    if (at == std::string::npos) return;
-  }
 }
 
 // First as root, whose view of the folder does not depend on the user; a file system that shuts
@@ -167,6 +165,14 @@ void wait_for_release() {
 
 }  // namespace
 
+void make_folders(const std::string& path) {
+  for (std::size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
+    const std::string part = path.substr(0, at);
+    if (::mkdir(part.c_str(), 0755) < 0 && errno != EEXIST) return;
+    if (at == std::string::npos) return;
+  }
+}
+
 void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
   take_descriptors(descriptors);
   ::setsid();
@@ -174,13 +180,17 @@ void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
     fail_child(ErrorKind::kResource, errno, "controlling terminal");
   }
   reset_signals();
-  reset_oom_score();
+  set_oom_score(plan.settings.oom_score_adj);
+  if (plan.machine) prepare_machine(*plan.machine, plan.hostname);
   if (!plan.files.empty()) stage_files(plan.files);
   ::umask(022);
-  const UserIds ids = find_ids(plan.user);
+  const UserIds ids = find_ids(plan);
   const bool entered = enter_folder(plan);
+  if (plan.machine) seal_root(*plan.machine);
   give_streams_to(ids.uid);
+  limit_process(plan.settings);
   become(ids);
+  give_up_privileges(plan.settings, ids.uid);
   if (!entered && ::chdir(plan.cwd.c_str()) < 0) {
     fail_child(ErrorKind::kWorkdir, errno, "working directory \"" + plan.cwd + "\"");
   }

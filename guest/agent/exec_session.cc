@@ -111,6 +111,8 @@ ExecPlan ExecSession::make_plan() {
   plan.wait_for_release = request_.main;
   plan.output = request_.output;
   plan.files = std::exchange(request_.files, {});
+  plan.settings = defaults.settings;
+  if (request_.container) plan.machine = request_.container->machine;
   return plan;
 }
 

@@ -23,6 +23,7 @@ bool Workload::claim(const agent::ExecRequest& request) {
   defaults_.env = merge_environment(defaults_.env, request.env);
   if (!request.cwd.empty()) defaults_.cwd = request.cwd;
   defaults_.user = request.user;
+  if (request.container) defaults_.settings = request.container->process;
   return true;
 }
 

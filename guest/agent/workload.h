@@ -24,6 +24,7 @@ struct ExecDefaults {
   Words env;
   std::string cwd = "/";
   std::string user;
+  agent::ProcessSettings settings;
 };
 
 class Workload {

@@ -2,29 +2,13 @@
 
 #include <unordered_set>
 
+#include "common/text_lines.h"
+
 namespace sm::guest {
 
 namespace {
 
 constexpr std::string_view kOwnAddress = "127.0.1.1";
-
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
-
-std::string_view next_word(std::string_view& line) {
-  while (!line.empty() && is_blank(line.front())) line.remove_prefix(1);
-  std::size_t end = 0;
-  while (end < line.size() && !is_blank(line[end])) ++end;
-  const std::string_view word = line.substr(0, end);
-  line.remove_prefix(end);
-  return word;
-}
-
-std::string_view next_line(std::string_view& text) {
-  const auto end = text.find('\n');
-  const std::string_view line = text.substr(0, end);
-  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  return line;
-}
 
 // True when a line gives `name` an address of the wanted family.
 bool has_entry(std::string_view text, std::string_view name, bool v6) {

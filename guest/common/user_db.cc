@@ -175,4 +175,10 @@ Result<UserIds> resolve_user(std::string_view spec, std::string_view passwd,
   return ids;
 }
 
+Status add_groups(UserIds& ids, const std::vector<std::string>& words, std::string_view group) {
+  for (const std::string& word : words) ids.groups.push_back(SM_TRY(find_group(group, word)));
+  finish_groups(ids);
+  return {};
+}
+
 }  // namespace sm::guest

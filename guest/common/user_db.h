@@ -25,4 +25,8 @@ struct UserIds {
 Result<UserIds> resolve_user(std::string_view spec, std::string_view passwd,
                              std::string_view group);
 
+// Adds groups, each a name or a number, to the supplementary ones. kNotFound when a name has no
+// entry.
+Status add_groups(UserIds& ids, const std::vector<std::string>& words, std::string_view group);
+
 }  // namespace sm::guest

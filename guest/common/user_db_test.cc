@@ -116,5 +116,18 @@ TEST(ResolveUser, MoreGroupsThanTheKernelTakesAreCut) {
   EXPECT_EQ(ids->groups.size(), 65536u);
 }
 
+TEST(AddGroups, NamesAndNumbersJoinTheOthersOnce) {
+  UserIds ids = resolve_user("4321:99", "", "").value();
+  ASSERT_TRUE(add_groups(ids, {"audio", "7", "99", "audio"}, "audio:x:29:\n").has_value());
+  EXPECT_EQ(ids.gid, 99u);
+  EXPECT_EQ(ids.groups, (std::vector<gid_t>{99, 29, 7}));
+}
+
+TEST(AddGroups, UnknownNameIsAnError) {
+  UserIds ids = resolve_user("0", "", "").value();
+  EXPECT_EQ(add_groups(ids, {"video"}, "audio:x:29:\n").error().code(), Code::kNotFound);
+  EXPECT_EQ(add_groups(ids, {"99999999999"}, "").error().code(), Code::kNotFound);
+}
+
 }  // namespace
 }  // namespace sm::guest

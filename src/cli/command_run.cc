@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/container_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/transfer_bars.h"
@@ -21,6 +22,7 @@ constexpr std::size_t kMaxEnvFile = 1u << 20;
 // The options as they were typed.
 struct Typed {
   RunOptions options;
+  ContainerFlags container;
   std::string memory = "512m";
   std::string cpus = "1";
   std::string pull = "missing";
@@ -81,6 +83,7 @@ Result<RunOutcome> execute(Typed& typed, std::vector<std::string> words) {
   o.platform = SM_TRY(parse_run_platform(typed.platform));
   if (typed.entrypoint_option->count() > 0) o.entrypoint = typed.entrypoint;
   if (!o.name.empty()) SM_TRY_STATUS(check_name(o.name));
+  o.container = SM_TRY(parse_container_flags(typed.container));
   std::vector<std::string> file_env;
   for (const std::string& path : o.env_files) {
     const std::string text = SM_TRY(read_file(path, kMaxEnvFile));
@@ -187,6 +190,7 @@ void add_run(CLI::App& app, Action& chosen) {
       "  supermachine run -it -m 1g --cpus 2 oci:./debian:12 bash\n"
       "  tar c . | supermachine run -i oci:./debian:12 tar t\n");
   add_options(*command, *typed);
+  add_container_options(*command, typed->container);
   command->prefix_command();
   command->callback([&chosen, command, typed] {
     chosen = [command, typed] { return act(*typed, command->remaining()); };

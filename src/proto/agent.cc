@@ -9,10 +9,10 @@ namespace sm::agent {
 namespace {
 
 // Bits of ExecRequest's flags word.
-constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8;
-constexpr std::uint32_t kFlagDetached = 256;
+constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8,
+                        kFlagContainer = 16, kFlagDetached = 256;
 constexpr std::uint32_t kAllFlags =
-    kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd | kFlagDetached;
+    kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd | kFlagContainer | kFlagDetached;
 constexpr std::size_t kMaxMessage = 4096;
 // The largest CLOCK_REALTIME in nanoseconds that the kernel can count.
 constexpr std::uint64_t kMaxClock = 0x7fff'ffff'ffff'ffff;
@@ -164,7 +164,8 @@ Result<Hello> decode_hello(std::span<const std::byte> payload) {
 std::vector<std::byte> encode_exec(const ExecRequest& q) {
   ByteWriter w;
   w.put((q.main ? kFlagMain : 0u) | (q.tty ? kFlagTty : 0u) | (q.keep_stdin ? kFlagStdin : 0u) |
-        (q.create_cwd ? kFlagCreateCwd : 0u) | (q.detached ? kFlagDetached : 0u));
+        (q.create_cwd ? kFlagCreateCwd : 0u) | (q.container ? kFlagContainer : 0u) |
+        (q.detached ? kFlagDetached : 0u));
   w.put(q.window.rows);
   w.put(q.window.columns);
   w.put(q.timeout_ms);
@@ -175,6 +176,7 @@ std::vector<std::byte> encode_exec(const ExecRequest& q) {
   put_files(w, q.files);
   w.put(static_cast<std::uint32_t>(q.chain.size()));
   for (const auto& command : q.chain) put_words(w, command);
+  if (q.container) put_container(w, *q.container);
   // Only then: the agent of an older snapshot knows neither flag nor text.
   if (q.detached) w.put_string(q.output);
   return frame(FrameType::kExec, std::move(w));
@@ -197,6 +199,10 @@ Result<ExecRequest> decode_exec(std::span<const std::byte> payload) {
   if (!take_words(r, q.argv) || !take_words(r, q.env)) return malformed("exec request");
   if (!take_path(r, q.cwd) || !take_path(r, q.user)) return malformed("exec request");
   if (!take_files(r, q.files) || !take_chain(r, q.chain)) return malformed("exec request");
+  if ((*flags & kFlagContainer) != 0) {
+    if (!q.main) return malformed("exec request: container settings without a main workload");
+    q.container = SM_TRY(take_container(r));
+  }
   q.detached = (*flags & kFlagDetached) != 0;
   if (q.detached && !take_path(r, q.output)) return malformed("exec request");
   if (!r.at_end()) return malformed("exec request");
@@ -328,7 +334,7 @@ Result<ErrorReport> decode_error(std::span<const std::byte> payload) {
   const auto kind = r.take<std::uint8_t>();
   const auto errno_value = r.take<std::uint32_t>();
   const auto message = r.take_string(kMaxMessage);
-  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kResume)) {
+  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kSetting)) {
     return malformed("error report");
   }
   return ErrorReport{static_cast<ErrorKind>(*kind), *errno_value, std::string(*message)};

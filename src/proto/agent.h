@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "base/wipe.h"
+#include "proto/container.h"
 #include "proto/names.h"
 
 namespace sm::agent {
@@ -110,6 +111,8 @@ struct ExecRequest {
   // Further commands, each started when the one before ended with status 0; same streams, time
   // limit, environment, folder and user. Not with main or tty.
   std::vector<std::vector<std::string>> chain;
+  // What the machine and its programs are to be like. Only with main.
+  std::optional<ContainerSettings> container;
 };
 
 struct FileRequest {
@@ -143,8 +146,9 @@ enum class ErrorKind : std::uint8_t {
   kFile = 6,
   kConnect = 7,
   kResource = 8,
-  kBusy = 9,     // a second main workload
-  kResume = 10,  // a step of a resume failed, or a request came before one that is due
+  kBusy = 9,      // a second main workload
+  kResume = 10,   // a step of a resume failed, or a request came before one that is due
+  kSetting = 11,  // a container setting could not be made
 };
 
 struct ErrorReport {

@@ -48,13 +48,17 @@ Result<std::optional<std::string>> resolve(const std::string& entry, const HostE
 
 }  // namespace
 
-Result<std::uint64_t> parse_memory_size(const std::string& text) {
+std::optional<std::uint64_t> parse_byte_count(const std::string& text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string suffix(end, text.data() + text.size());
   for (char& c : suffix) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   const auto unit = unit_of(suffix);
-  const auto bytes = error == std::errc() && unit ? checked_mul(number, *unit) : std::nullopt;
+  return error == std::errc() && unit ? checked_mul(number, *unit) : std::nullopt;
+}
+
+Result<std::uint64_t> parse_memory_size(const std::string& text) {
+  const auto bytes = parse_byte_count(text);
   if (!bytes) {
     return fail(Code::kInvalidArgument, "'" + text + "' is not a memory size",
                 "write a number with b, k, m or g, such as 512m");
@@ -103,6 +107,7 @@ Result<agent::ExecRequest> make_request(const RunOptions& options, const ImageCo
                 "use -w with a path that starts with /");
   }
   q.user = !options.user.empty() ? options.user : config.user;
+  q.container = options.container;
 
   if (options.entrypoint) {
     if (!options.entrypoint->empty()) q.argv.push_back(*options.entrypoint);

@@ -33,13 +33,17 @@ struct RunOptions {
   bool no_sandbox = false;
   std::uint64_t memory_bytes = 512ull << 20;
   std::uint32_t cpus = 1;
+  std::optional<agent::ContainerSettings> container;  // flags that act in the guest
   bool snapshot = true;  // go on from a snapshot of a booted VM, made at the first run
 };
 
 // A variable of the host's environment, or nothing.
 using HostEnv = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Docker's size syntax: bytes, or with b, k, m or g. At least 64 MiB, a multiple of 1 MiB after
+// Docker's size syntax: bytes, or with b, k, m or g.
+std::optional<std::uint64_t> parse_byte_count(const std::string& text);
+
+// The memory of a VM in that syntax. At least 64 MiB, a multiple of 1 MiB after
 // rounding up.
 Result<std::uint64_t> parse_memory_size(const std::string& text);
 

@@ -2,6 +2,7 @@
 
 ALL = "busybox"
 IDS = ["sh", "-c", "echo $(id -u):$(id -g):$(id -G) $HOME; grep -E '^(Uid|Gid|Groups):' /proc/self/status"]
+CAPABILITIES = ["grep", "^Cap", "/proc/self/status"]
 
 CASES = [
     (ALL, [], ["echo", "hello"]),
@@ -30,6 +31,34 @@ CASES = [
     (ALL, [], ["sh", "-c", "stat -c '%n %a %u:%g %F' /tmp /etc /bin/busybox /dev/null /dev/shm /dev/pts /proc /sys"]),
     (ALL, [], ["sh", "-c", "ls /dev/fd/ | head -3; ls -l /dev/stdin /dev/stdout /dev/stderr | sed 's/.*\\/dev/\\/dev/'"]),
     (ALL, [], ["sh", "-c", "getent hosts localhost 2>/dev/null || grep -c localhost /etc/hosts >/dev/null && echo localhost"]),
+    # Flags that act inside. Left out is what podman does unlike Docker, whose rule holds here: podman's tmpfs allow programs, take no uid and
+    # copy the image's folder; root's own group is not among those of --group-add; there are no name servers without a network. What podman
+    # takes for --cap-add ALL, and limits beside the given ones, are the host's.
+    (ALL, ["--add-host", "db:10.0.0.7", "--add-host", "six:fd00::1"], ["sh", "-c", "grep -E 'db|six' /etc/hosts | tr '\\t' ' '"]),
+    (ALL, ["--tmpfs", "/t"], ["sh", "-c", "stat -c '%a %u:%g' /t; touch /t/x && ls /t"]),
+    (ALL, ["--tmpfs", "/t:exec,size=1m,mode=0750"], ["sh", "-c", "stat -c '%a %u:%g' /t; df -k /t | awk 'END { print $2 }'; cp /bin/busybox /t 2>/dev/null || echo full; ls /t; /t/busybox true 2>/dev/null || echo cut"]),
+    (ALL, ["--shm-size", "8m"], ["sh", "-c", "df -k /dev/shm | awk 'END { print $2 }'; stat -c %a /dev/shm"]),
+    (ALL, ["--read-only"], ["sh", "-c", "touch /x; touch /etc/x; touch /dev/shm/x && echo shm; touch /dev/x && echo dev; echo x >/dev/null && echo null"]),
+    (ALL, ["--read-only", "--tmpfs", "/srv"], ["sh", "-c", "touch /srv/x && echo open; touch /y"]),
+    (ALL, ["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "nproc=30000:32768"], ["sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -Su; ulimit -Hu"]),
+    (ALL, ["--ulimit", "nofile=100:200", "--ulimit", "nproc=30000", "-u", "user"], ["sh", "-c", "ulimit -Sn; ulimit -n 300"]),
+    (ALL, ["--cap-drop", "ALL"], CAPABILITIES),
+    (ALL, ["--cap-drop", "all", "--cap-add", "NET_ADMIN", "--cap-add", "CAP_CHOWN"], CAPABILITIES),
+    (ALL, ["--cap-drop", "ALL", "-u", "user"], CAPABILITIES),
+    (ALL, ["--cap-drop", "CHOWN"], ["chown", "1", "/etc"]),
+    (ALL, ["--cap-drop", "ALL"], ["sh", "-c", "touch /home/user/x; chown 1 /etc; su user -c id"]),
+    (ALL, ["--group-add", "staff", "--group-add", "4711"], ["id", "-G"]),
+    (ALL, ["--group-add", "4711", "-u", "user"], IDS),
+    (ALL, ["--group-add", "4711", "-u", "4321:77"], IDS),
+    (ALL, ["--sysctl", "net.core.somaxconn=77", "--sysctl", "kernel.msgmax=9000"], ["cat", "/proc/sys/net/core/somaxconn", "/proc/sys/kernel/msgmax"]),
+    (ALL, ["--security-opt", "no-new-privileges"], ["grep", "NoNewPrivs", "/proc/self/status"]),
+    ("layered", ["-u", "user"], ["/data/setuid/ids"]),
+    ("layered", ["--security-opt", "no-new-privileges", "-u", "user"], ["/data/setuid/ids"]),
+    (ALL, ["--oom-score-adj", "500"], ["cat", "/proc/self/oom_score_adj"]),
+    (ALL, ["--pids-limit", "10"], ["sh", "-c", "i=0; while [ $i -lt 30 ]; do sleep 60 & i=$((i + 1)); done"]),
+    *[(ALL, options, ["true"]) for options in (["--group-add", "no-such-group"], ["--ulimit", "nofile=x"], ["--ulimit", "nofile=2:1"], ["--cap-add", "ROOT"],
+                                               ["--add-host", "db"], ["--sysctl", "kernel"], ["--tmpfs", "relative"], ["--oom-score-adj", "5000"],
+                                               ["--shm-size", "x"])],
     ("no-command", [], []),
     ("no-command", [], ["echo", "given"]),
     ("entrypoint", [], []),

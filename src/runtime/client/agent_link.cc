@@ -36,6 +36,7 @@ Code code_of(const agent::ErrorReport& report) {
     case agent::ErrorKind::kUser:
     case agent::ErrorKind::kWorkdir:
     case agent::ErrorKind::kBusy:
+    case agent::ErrorKind::kSetting:
       return Code::kInvalidArgument;
     case agent::ErrorKind::kFile:
       return file_code(report.errno_value);

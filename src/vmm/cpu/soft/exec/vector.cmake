@@ -16,5 +16,5 @@ target_sources(
           x87_host.cc
           x87_state.cc)
 
-sm_test(soft_vector_test integer_test_cpu.cc vector_test.cc x87_test.cc
+sm_test(soft_vector_test OPTIMIZED integer_test_cpu.cc vector_test.cc x87_test.cc
         LIBS sm_soft_exec sm_soft_system sm_soft_system_fake)
