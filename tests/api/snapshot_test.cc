@@ -4,8 +4,10 @@
 #include <supermachine/c/supermachine.h>
 #include <supermachine/supermachine.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <set>
 #include <thread>
@@ -38,6 +40,10 @@ class Snapshots : public ::testing::Test {
   static void SetUpTestSuite() {
     std::string pattern = ::testing::TempDir() + "sm-snapshots-XXXXXX";
     folder_ = new std::string(::mkdtemp(pattern.data()));
+    // Where the logs of the VMs are.
+    fs::create_directory(path("run"));
+    fs::permissions(path("run"), fs::perms::owner_all);
+    ::setenv("XDG_RUNTIME_DIR", path("run").c_str(), 1);
     context_ = new Context(Context::create().value());
     image_ = new Image(Image::builder(*context_, variable("SUPERMACHINE_IMAGE"))
                            .env("FROM_BUILDER", "builder")
@@ -158,7 +164,7 @@ TEST_F(Snapshots, diff_holds_what_changed_since_its_base) {
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(sh(booted, "echo on"), "on\n");
   fs::remove_all(path("other"));
-  EXPECT_EQ(names(), std::set<std::string>{"served"});
+  EXPECT_EQ(names(), (std::set<std::string>{"run", "served"}));
 }
 
 TEST_F(Snapshots, what_cannot_be_saved_leaves_nothing_behind) {
@@ -176,7 +182,7 @@ TEST_F(Snapshots, what_cannot_be_saved_leaves_nothing_behind) {
   vm.stop().value();
   EXPECT_EQ(vm.snapshot_live(path("x")).error().code(), ErrorCode::kVmGone);
   EXPECT_EQ(vm.pause().error().code(), ErrorCode::kVmGone);
-  EXPECT_EQ(names(), std::set<std::string>{"served"});
+  EXPECT_EQ(names(), (std::set<std::string>{"run", "served"}));
 }
 
 TEST_F(Snapshots, vm_that_ends_during_a_capture_is_an_error_or_a_whole_snapshot) {
@@ -193,7 +199,7 @@ TEST_F(Snapshots, vm_that_ends_during_a_capture_is_an_error_or_a_whole_snapshot)
   } else {
     EXPECT_EQ(result.error().code(), ErrorCode::kVmGone) << result.error().text();
   }
-  EXPECT_EQ(names(), std::set<std::string>{"served"});
+  EXPECT_EQ(names(), (std::set<std::string>{"run", "served"}));
 }
 
 TEST_F(Snapshots, detached_workload_ends_its_vms) {
@@ -215,6 +221,37 @@ TEST_F(Snapshots, detached_workload_ends_its_vms) {
   EXPECT_FALSE(clone.alive());
   EXPECT_TRUE(vm.alive());
   fs::remove_all(path("workload"));
+}
+
+// All of a file, or as much as is there to be read.
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST_F(Snapshots, secret_of_a_clone_is_in_no_file_command_line_or_environment) {
+  // Not in one piece in this program's own file.
+  const std::string secret = std::string("s3cr3t-of-") + "a-clone";
+  VmConfig c = engine();
+  c.secrets = {"TOKEN=" + secret};
+  Vm vm = served_->start(c).value();
+  EXPECT_EQ(sh(vm, "echo $TOKEN"), secret + "\n");
+  for (const std::string& folder : {path("served"), variable("XDG_RUNTIME_DIR")}) {
+    ASSERT_TRUE(fs::is_directory(folder)) << folder;
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (!entry.is_regular_file()) continue;
+      EXPECT_EQ(content(entry.path()).find(secret), std::string::npos) << entry.path();
+    }
+  }
+  std::size_t processes = 0;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    if (!std::isdigit(static_cast<unsigned char>(entry.path().filename().string()[0]))) continue;
+    ++processes;
+    for (const char* file : {"cmdline", "environ"}) {
+      EXPECT_EQ(content(entry.path() / file).find(secret), std::string::npos) << entry.path();
+    }
+  }
+  EXPECT_GT(processes, 1u);
 }
 
 TEST_F(Snapshots, secrets_and_machine_id_are_the_vms_own) {
