@@ -36,6 +36,7 @@ struct ExecPlan {
   bool tty = false;
   bool create_cwd = false;
   bool wait_for_release = false;
+  std::string output;  // file that standard output and error are appended to; empty: as given
   std::vector<agent::StagedFile> files;  // written first, as root
   agent::ProcessSettings settings;
   std::optional<agent::MachineSettings> machine;  // made true first; the main workload only

@@ -144,6 +144,14 @@ int try_candidates(const Words& candidates, char* const* argv, char* const* envp
   fail_child(not_found ? ErrorKind::kExecNotFound : ErrorKind::kExecDenied, reason, text);
 }
 
+// As the program's user, who could open it himself; what blocks here blocks only this child.
+void redirect_output(const std::string& path) {
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_CLOEXEC, 0644);
+  if (file < 0 || ::dup2(file, 1) < 0 || ::dup2(file, 2) < 0) {
+    fail_child(ErrorKind::kFile, errno, path);
+  }
+}
+
 void wait_for_release() {
   report_prepared();
   char byte = 0;
@@ -186,6 +194,7 @@ void run_exec_child(const ExecPlan& plan, const ChildDescriptors& descriptors) {
   if (!entered && ::chdir(plan.cwd.c_str()) < 0) {
     fail_child(ErrorKind::kWorkdir, errno, "working directory \"" + plan.cwd + "\"");
   }
+  if (!plan.output.empty()) redirect_output(plan.output);
   Words env = final_environment(plan, ids);
   Words argv = plan.argv;
   const Words candidates =

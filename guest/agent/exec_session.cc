@@ -109,6 +109,7 @@ ExecPlan ExecSession::make_plan() {
   plan.tty = request_.tty;
   plan.create_cwd = request_.create_cwd;
   plan.wait_for_release = request_.main;
+  plan.output = request_.output;
   plan.files = std::exchange(request_.files, {});
   plan.settings = defaults.settings;
   if (request_.container) plan.machine = request_.container->machine;
@@ -116,6 +117,7 @@ ExecPlan ExecSession::make_plan() {
 }
 
 Status ExecSession::open_streams(Pipes& pipes) const {
+  if (request_.detached) return {};
   if (request_.tty) {
     Pipe pty = SM_TRY(make_pty(request_.window));
     // One copy per direction: each has its own place in the event loop.
@@ -221,6 +223,7 @@ void ExecSession::on_report(std::optional<ChildChannel::Report> report) {
 void ExecSession::on_started() {
   started_ = true;
   connection_.send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
+  if (request_.detached) return detach();
   if (host_in_.valid()) stdin_.start(std::move(host_in_), request_.tty);
   stdout_.start(std::move(host_out_), request_.tty);
   if (host_err_.valid()) stderr_.start(std::move(host_err_), false);
@@ -230,6 +233,26 @@ void ExecSession::on_started() {
       services_.processes.signal_group(pid_, static_cast<int>(signal));
     }
   }
+}
+
+// The program goes on without its session. A main workload still ends the machine when it ends.
+void ExecSession::detach() {
+  complete_ = true;
+  if (std::exchange(request_.main, false)) {
+    services_.workload.set_process(pid_);
+    const auto on_end = [&workload = services_.workload](const ProcessEnd& end) {
+      const int status = end.wait_status;
+      workload.set_status(static_cast<std::uint32_t>(WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+                                                                         : WEXITSTATUS(status)));
+      workload.close();
+    };
+    // It may have ended before this was known.
+    end_ ? on_end(*end_) : services_.processes.hand_over(pid_, on_end);
+  } else {
+    services_.processes.forget(pid_);
+  }
+  pid_ = -1;
+  connection_.finish();
 }
 
 void ExecSession::on_end(const ProcessEnd& end) {

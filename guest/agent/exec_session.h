@@ -1,5 +1,6 @@
 // ExecSession: one program of the guest for one connection: start, streams, signals, timeout, exit.
-// It lives until the connection is closed; a program that still runs then is killed.
+// It lives until the connection is closed; a program that still runs then is killed, unless it is
+// detached: then it is nobody's from its start on.
 #pragma once
 
 #include <sys/types.h>
@@ -39,6 +40,7 @@ class ExecSession final : public Session {
   bool next_step(const ProcessEnd& end);
   void on_report(std::optional<ChildChannel::Report> report);
   void on_started();
+  void detach();
   void on_end(const ProcessEnd& end);
   void on_timeout();
   void arm_timeout();

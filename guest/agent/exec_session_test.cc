@@ -361,6 +361,38 @@ TEST(Exec, LostConnectionEndsTheProgram) {
   EXPECT_TRUE(testing::eventually([&] { return agent.children() == 0; }));
 }
 
+TEST(Exec, DetachedProgramOutlivesItsConnection) {
+  AgentProcess agent;
+  const std::string file = ::testing::TempDir() + "detached-" + std::to_string(::getpid());
+  ExecRequest request =
+      shell("echo out; echo err >&2; read line; echo \"<$line>\"; exec sleep 1000");
+  request.detached = true;
+  request.output = file;
+  const Outcome outcome = agent.run(request);
+  ASSERT_TRUE(outcome.started.has_value());
+  EXPECT_TRUE(outcome.closed);
+  EXPECT_FALSE(outcome.exit.has_value());
+  EXPECT_EQ(outcome.out, "");
+  const std::string show = "until grep -q '<' " + file + "; do sleep 0.02; done; cat " + file;
+  EXPECT_EQ(agent.run(shell(show)).out, "out\nerr\n<>\n");
+  const auto pid = static_cast<pid_t>(outcome.started->pid);
+  EXPECT_EQ(::kill(pid, SIGKILL), 0);
+  EXPECT_TRUE(wait_until_gone(pid));
+  EXPECT_TRUE(testing::eventually([&] { return agent.children() == 0; }));
+  ::unlink(file.c_str());
+}
+
+TEST(Exec, DetachedProgramThatCannotStartIsAnError) {
+  AgentProcess agent;
+  ExecRequest request = program({"no-such-program"});
+  request.detached = true;
+  expect_error(agent.run(request), ErrorKind::kExecNotFound);
+  request = program({"true"});
+  request.detached = true;
+  request.output = "/no/such/folder/file";
+  expect_error(agent.run(request), ErrorKind::kFile);
+}
+
 TEST(Exec, TwoHundredAtOnce) {
   AgentProcess agent;
   std::vector<std::unique_ptr<HostConnection>> hosts;

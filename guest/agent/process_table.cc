@@ -98,6 +98,11 @@ void ProcessTable::kill_all(pid_t pid) {
   CgroupPool::kill(it->second.cgroup);
 }
 
+void ProcessTable::hand_over(pid_t pid, OnEnd on_end) {
+  const auto it = entries_.find(pid);
+  if (it != entries_.end()) it->second.on_end = std::move(on_end);
+}
+
 void ProcessTable::forget(pid_t pid) {
   const auto it = entries_.find(pid);
   if (it != entries_.end()) it->second.on_end = nullptr;

@@ -39,6 +39,8 @@ class ProcessTable {
   void signal_group(pid_t pid, int signal);
   // SIGKILL to its group and to everything in its cgroup.
   void kill_all(pid_t pid);
+  // Nobody but `on_end` has to do with it any more.
+  void hand_over(pid_t pid, OnEnd on_end);
   // Its on_end will not be called any more; it is still reaped.
   void forget(pid_t pid);
 

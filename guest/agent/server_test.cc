@@ -556,6 +556,24 @@ TEST(MainWorkload, LostConnectionEndsIt) {
   EXPECT_TRUE(testing::wait_until_gone(pid));
 }
 
+TEST(MainWorkload, DetachedEndsTheMachineWhenItEndsAndNotBefore) {
+  AgentProcess agent;
+  HostConnection host = agent.connect();
+  agent::ExecRequest request = shell("trap 'exit 7' HUP; while :; do sleep 0.05; done");
+  request.main = true;
+  request.detached = true;
+  host.send(agent::encode_exec(request));
+  agent.expect_link(LinkType::kWorkloadStart);
+  agent.send_link_message({LinkType::kRelease});
+  EXPECT_TRUE(host.finish().started.has_value());
+  host.close();
+  expect_still_serving(agent);
+  // HUP before the trap is set ends it as well.
+  agent.send_link_message({LinkType::kSignal, SIGHUP});
+  const auto status = agent.expect_link(LinkType::kWorkloadExit).value;
+  EXPECT_TRUE(status == 7u || status == 128u + SIGHUP) << status;
+}
+
 TEST(MainWorkload, LostConnectionBeforeTheReleaseEndsIt) {
   AgentProcess agent;
   HostConnection host = agent.connect();

@@ -115,6 +115,13 @@ class SUPERMACHINE_API ExecBuilder {
   Result<ExecOutcome> output();
   void output_async(std::function<void(Result<ExecOutcome>)> done);
 
+  // Starts it and leaves it to itself; its id in the guest. It has no input, its output is appended
+  // to the guest's file `output` (absolute, opened as its user) or dropped, and it goes on in VMs
+  // that are started from a snapshot of this one. A workload still ends its VM when it ends. Not
+  // with tty(), input, timeout() or chain().
+  Result<std::uint32_t> detach(const std::string& output = {});
+  void detach_async(const std::string& output, std::function<void(Result<std::uint32_t>)> done);
+
   struct Impl;
 
  private:

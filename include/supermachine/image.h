@@ -33,6 +33,16 @@ class SUPERMACHINE_API Image {
   // The same with defaults of one's own for its VMs.
   static ImageBuilder builder(const Context& context, const std::string& reference);
 
+  // A snapshot of a VM (Vm::snapshot, `supermachine bake`), to start VMs from and for pools. They
+  // have its memory and CPUs, and run what ran in it; environment, folder, user and command are
+  // those of the image that it was made of. Reads the whole snapshot once after it was made.
+  // Nothing may change in the folder while VMs run from it. kNotFound: it, or a layer of its image,
+  // is not there; kInvalidArgument: it is of no image; kImageInvalid: it is damaged; kUnsupported:
+  // of another version.
+  static Result<Image> from_snapshot(const Context& context, const std::string& dir);
+  static void from_snapshot_async(const Context& context, const std::string& dir,
+                                  std::function<void(Result<Image>)> done);
+
   ~Image();
   Image(const Image&);
   Image& operator=(const Image&);
@@ -40,7 +50,7 @@ class SUPERMACHINE_API Image {
   Image& operator=(Image&&) noexcept;
 
   const std::string& reference() const;
-  // "sha256:...": names the content.
+  // "sha256:...": names the content of the image, also of a snapshot's.
   const std::string& digest() const;
   // Defaults of its VMs.
   std::uint64_t memory_mib() const;

@@ -24,6 +24,10 @@ struct VmConfig {
   Engine engine = Engine::kAuto;
   std::string hostname;          // empty: the VM's id
   std::vector<std::string> env;  // "NAME=value", over the image's
+  // "NAME=value": as env, but told to the guest alone, over its agent's socket: in no snapshot that
+  // was made before, no file, no command line.
+  std::vector<std::string> secrets;
+  bool new_machine_id = false;  // /etc/machine-id becomes a new one
   std::chrono::milliseconds start_timeout = std::chrono::seconds(180);
 };
 
@@ -86,6 +90,33 @@ class SUPERMACHINE_API Vm {
   void connect_async(std::uint16_t guest_port, std::function<void(Result<int>)> done);
   // Host port 0: one that is free; see PortForward::port(). kIo when it is taken.
   Result<PortForward> expose_tcp(std::uint16_t host_port, std::uint16_t guest_port);
+
+  // Takes the VM's CPUs away from its guest, and gives them back. What talks to the guest meanwhile
+  // waits, and fails after a minute or so. Twice is harmless.
+  Result<void> pause();
+  void pause_async(std::function<void(Result<void>)> done);
+  Result<void> resume();
+  void resume_async(std::function<void(Result<void>)> done);
+
+  // Saves the whole machine in the folder `dir`, for Image::from_snapshot. Its parent exists; `dir`
+  // does not, or is a snapshot, which is replaced at once when the new one is complete.
+  //   snapshot       the VM is paused then; resume() lets it go on, stop() ends it
+  //   snapshot_live  it goes on after some milliseconds, while its memory is written
+  //   snapshot_diff  the same, with only what differs from `base`, the snapshot that this VM was
+  //                  started from (Image::from_snapshot); `base` must stay where it is
+  // In the VMs that are started from it, connections are gone, and programs that were started with
+  // spawn() or output() end; what runs detached (ExecBuilder::detach) goes on. Secrets of the VM
+  // are in the memory that is saved. Several calls at a time are carried out one after the other.
+  // kInvalidState: its workload runs and is not detached; kInvalidArgument, kNotFound: `base` is
+  // another snapshot, or none; kIo, kPermission: the disk; kVmGone: the VM ended before it was
+  // saved. After an error nothing is left behind, and the VM is as it was before.
+  Result<void> snapshot(const std::string& dir);
+  void snapshot_async(const std::string& dir, std::function<void(Result<void>)> done);
+  Result<void> snapshot_live(const std::string& dir);
+  void snapshot_live_async(const std::string& dir, std::function<void(Result<void>)> done);
+  Result<void> snapshot_diff(const std::string& dir, const std::string& base);
+  void snapshot_diff_async(const std::string& dir, const std::string& base,
+                           std::function<void(Result<void>)> done);
 
   // Ends the VM; returns when its process is gone. The second call is harmless. A VM of a pool goes
   // back to the pool instead, as by PooledVm::release().

@@ -90,6 +90,8 @@ Result<supermachine::VmConfig> config_of(const supermachine_vm_config* given) {
   out.vcpus = c.vcpus;
   out.hostname = text(c.hostname);
   out.env = words(c.env);
+  out.secrets = words(c.secrets);
+  out.new_machine_id = c.new_machine_id != 0;
   if (c.start_timeout_ms > 0) {
     constexpr std::uint64_t kLongest = 1ull << 40;
     out.start_timeout = std::chrono::milliseconds(std::min(c.start_timeout_ms, kLongest));
@@ -146,6 +148,11 @@ size_t supermachine_context_dispatch(supermachine_context* context) {
 supermachine_image* supermachine_image_from_oci(const supermachine_context* context,
                                                 const char* reference, supermachine_error** error) {
   return give<supermachine_image>(supermachine::Image::from_oci(context->context, text(reference)),
+                                  error);
+}
+supermachine_image* supermachine_image_from_snapshot(const supermachine_context* context,
+                                                     const char* dir, supermachine_error** error) {
+  return give<supermachine_image>(supermachine::Image::from_snapshot(context->context, text(dir)),
                                   error);
 }
 const char* supermachine_image_digest(const supermachine_image* image) {
@@ -213,6 +220,31 @@ void supermachine_forward_free(supermachine_forward* forward) { delete forward; 
 int supermachine_vm_signal(supermachine_vm* vm, int number, supermachine_error** error) {
   return status_of(vm->get().signal(number), error);
 }
+int supermachine_vm_pause(supermachine_vm* vm, supermachine_error** error) {
+  return status_of(vm->get().pause(), error);
+}
+int supermachine_vm_resume(supermachine_vm* vm, supermachine_error** error) {
+  return status_of(vm->get().resume(), error);
+}
+int supermachine_vm_snapshot(supermachine_vm* vm, const char* dir, supermachine_error** error) {
+  return status_of(vm->get().snapshot(text(dir)), error);
+}
+int supermachine_vm_snapshot_live(supermachine_vm* vm, const char* dir,
+                                  supermachine_error** error) {
+  return status_of(vm->get().snapshot_live(text(dir)), error);
+}
+int supermachine_vm_snapshot_diff(supermachine_vm* vm, const char* dir, const char* base,
+                                  supermachine_error** error) {
+  return status_of(vm->get().snapshot_diff(text(dir), text(base)), error);
+}
+void supermachine_vm_snapshot_live_async(supermachine_vm* vm, const char* dir,
+                                         void (*done)(void*, supermachine_error*), void* user) {
+  vm->get().snapshot_live_async(text(dir), [done, user](const Result<void>& result) {
+    supermachine_error* error = nullptr;
+    static_cast<void>(status_of(result, &error));
+    done(user, error);
+  });
+}
 int supermachine_vm_stop(supermachine_vm* vm, supermachine_error** error) {
   return status_of(vm->get().stop(), error);
 }
@@ -266,6 +298,12 @@ void supermachine_exec_output_async(supermachine_exec* exec,
     supermachine_outcome* handle = give<supermachine_outcome>(std::move(outcome), &error);
     done(user, handle, error);
   });
+}
+int64_t supermachine_exec_detach(supermachine_exec* exec, const char* output,
+                                 supermachine_error** error) {
+  const auto pid = exec->builder.detach(text(output));
+  if (!pid) return put_error(pid.error(), error), -1;
+  return *pid;
 }
 void supermachine_exec_free(supermachine_exec* exec) { delete exec; }
 

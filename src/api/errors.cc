@@ -42,6 +42,8 @@ ErrorCode special(sm::Code code, Operation operation, ErrorCode otherwise) {
       return code == Code::kPermission ? ErrorCode::kExecDenied : otherwise;
     case Operation::kConnect:
       return code == Code::kIo ? ErrorCode::kConnectFailed : otherwise;
+    case Operation::kSnapshot:
+      return code == Code::kCorrupt ? ErrorCode::kImageInvalid : otherwise;
     case Operation::kFile:
     case Operation::kOther:
       break;

@@ -6,6 +6,7 @@
 #include "api/errors.h"
 #include "api/vm_impl.h"
 #include "base/bytes.h"
+#include "runtime/client/detached_exec.h"
 #include "runtime/run_options.h"
 
 namespace supermachine {
@@ -46,6 +47,15 @@ sm::Status check_files(const ExecRequest& request) {
 
 sm::Status check_request(const ExecRequest& request) {
   SM_TRY_STATUS(check_words(request.argv));
+  if (request.detached && (request.tty || request.timeout_ms != 0 || !request.chain.empty())) {
+    return invalid("a detached program on a terminal, with a timeout or with chained commands",
+                   "run a script instead");
+  }
+  if (!request.output.empty() && (request.output[0] != '/' || has_nul(request.output) ||
+                                  request.output.size() > sm::agent::kMaxPath)) {
+    return invalid("the output file of a detached program is not an absolute path",
+                   "use an absolute path in the guest");
+  }
   for (const auto& words : request.chain) SM_TRY_STATUS(check_words(words));
   if (request.chain.size() > sm::agent::kMaxCommands) {
     return invalid("more than 1024 chained commands", "run a script instead");
@@ -79,7 +89,8 @@ sm::Result<ExecRequest> workload_request(const Image::Impl& image, const ExecReq
 }
 
 // What image and configuration add to what the builder says.
-sm::Result<ExecRequest> full_request(const ExecBuilder::Impl& builder) {
+sm::Result<ExecRequest> full_request(const ExecBuilder::Impl& builder,
+                                     const std::function<void(ExecRequest&)>& change = {}) {
   if (builder.error) return sm::fail(*builder.error);
   const Image::Impl& image = *builder.vm->image;
   ExecRequest out = builder.request;
@@ -103,6 +114,7 @@ sm::Result<ExecRequest> full_request(const ExecBuilder::Impl& builder) {
   add(builder.vm->env);
   add(builder.request.env);
   out.env = std::move(env);
+  if (change) change(out);
   SM_TRY_STATUS(check_request(out));
   return out;
 }
@@ -243,6 +255,34 @@ void spawn_on(const ExecBuilder::Impl& builder, const Done<ClientPtr>& done) {
       });
 }
 
+void detach_on(const ExecBuilder::Impl& builder, const std::string& output,
+               const Done<std::uint32_t>& done) {
+  if (builder.has_input || builder.request.keep_stdin) {
+    return done(Error(ErrorCode::kInvalidArgument, "a detached program with standard input",
+                      "stage a file for it"));
+  }
+  auto request = full_request(builder, [&output](ExecRequest& r) {
+    r.detached = true;
+    r.output = output;
+  });
+  if (!request) return done(to_public(request.error(), Operation::kOther));
+  const bool main = request->main;
+  if (main) {
+    if (auto status = claim_workload(*builder.vm); !status) {
+      return done(to_public(status.error(), Operation::kOther));
+    }
+  }
+  sm::detached_exec(builder.vm->context->loop, builder.vm->target(), *request,
+                    [vm = builder.vm, main, done](const sm::Result<std::uint32_t>& pid) {
+                      if (!pid) return done(to_public(pid.error(), Operation::kExec));
+                      if (main) {
+                        const std::lock_guard lock(vm->mutex);
+                        vm->workload_detached = true;
+                      }
+                      done(*pid);
+                    });
+}
+
 void output_on(const ExecBuilder::Impl& builder, const Done<ExecOutcome>& done) {
   const auto request = prepare(builder, builder.has_input);
   if (!request) return done(to_public(request.error(), Operation::kOther));
@@ -282,6 +322,16 @@ Result<ExecOutcome> ExecBuilder::output() {
 
 void ExecBuilder::output_async(std::function<void(Result<ExecOutcome>)> done) {
   output_on(*impl_, delivered<ExecOutcome>(impl_->vm->context, std::move(done)));
+}
+
+Result<std::uint32_t> ExecBuilder::detach(const std::string& output) {
+  return await<std::uint32_t>(impl_->vm->context,
+                              [&](const Done<std::uint32_t>& d) { detach_on(*impl_, output, d); });
+}
+
+void ExecBuilder::detach_async(const std::string& output,
+                               std::function<void(Result<std::uint32_t>)> done) {
+  detach_on(*impl_, output, delivered<std::uint32_t>(impl_->vm->context, std::move(done)));
 }
 
 ExecChild::ExecChild(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -4,11 +4,13 @@
 #include <supermachine/image.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "api/context_impl.h"
 #include "oci/image_config.h"
+#include "runtime/bake/saved_machine.h"
 
 namespace supermachine {
 
@@ -32,6 +34,7 @@ struct Image::Impl {
   std::string auto_engine;           // what "auto" is on this host
   std::string kernel_digest, initramfs_digest;
   ImageDefaults defaults;
+  std::optional<sm::SavedMachine> snapshot;  // its VMs go on from it
 };
 
 // "NAME=value", or kInvalidArgument.

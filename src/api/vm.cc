@@ -9,6 +9,7 @@
 #include "runtime/client/guest_connect.h"
 #include "runtime/client/port_forward.h"
 #include "runtime/vm/baked_source.h"
+#include "runtime/vm/snapshot_source.h"
 #include "runtime/vm/vm_process.h"
 
 namespace supermachine {
@@ -46,6 +47,20 @@ void on_loop(const ContextPtr& context, const Done<T>& done, std::function<void(
   }
 }
 
+// The text of one that is none may be a secret: only what stands before its '=' is named.
+sm::Status check_variables(const std::vector<std::string>& variables) {
+  for (const std::string& variable : variables) {
+    const auto equals = variable.find('=');
+    if (equals != 0 && equals != std::string::npos && variable.find('\0') == std::string::npos) {
+      continue;
+    }
+    const std::string name = equals == std::string::npos ? "..." : variable.substr(0, equals);
+    return sm::fail(sm::Code::kInvalidArgument, "'" + name + "' is not an environment variable",
+                    "write NAME=value");
+  }
+  return {};
+}
+
 sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig& config) {
   sm::BootConfig out;
   out.assets = image.context->assets;
@@ -54,14 +69,17 @@ sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig&
   out.vcpus = config.vcpus == 0 ? image.defaults.vcpus : config.vcpus;
   out.engine = config.engine == Engine::kAuto ? image.auto_engine : engine_name(config.engine);
   out.hostname = config.hostname;
+  out.secrets = config.secrets;
+  out.new_machine_id = config.new_machine_id;
   SM_TRY_STATUS(sm::check_boot_config(out));
-  for (const std::string& variable : config.env) {
-    const auto equals = variable.find('=');
-    if (equals == 0 || equals == std::string::npos || variable.find('\0') != std::string::npos) {
-      return sm::fail(sm::Code::kInvalidArgument,
-                      "'" + variable.substr(0, equals) + "' is not an environment variable",
-                      "write NAME=value");
-    }
+  SM_TRY_STATUS(check_variables(config.env));
+  SM_TRY_STATUS(check_variables(config.secrets));
+  if (image.snapshot &&
+      (out.memory_mib != image.defaults.memory_mib || out.vcpus != image.defaults.vcpus)) {
+    return sm::fail(sm::Code::kInvalidArgument,
+                    "a snapshot's VMs have its " + std::to_string(image.defaults.memory_mib) +
+                        " MiB of memory and " + std::to_string(image.defaults.vcpus) + " CPUs",
+                    "leave them out");
   }
   if (config.start_timeout <= std::chrono::milliseconds::zero()) {
     return sm::fail(sm::Code::kInvalidArgument, "a start timeout of no time",
@@ -89,14 +107,24 @@ void start_one(const std::shared_ptr<const Image::Impl>& image, const VmConfig& 
 
 }  // namespace
 
+namespace {
+
+sm::Result<std::shared_ptr<sm::VmSource>> source_of(const Image::Impl& image,
+                                                    const VmConfig& config) {
+  sm::BootConfig boot = SM_TRY(boot_config(image, config));
+  if (image.snapshot) return std::make_shared<sm::SnapshotSource>(std::move(boot), *image.snapshot);
+  auto cache = SM_TRY(sm::SnapshotCache::open(image.context->cache_dir + "/snapshots"));
+  return std::make_shared<sm::BakedSource>(std::move(boot), std::move(cache), image.kernel_digest,
+                                           image.initramfs_digest, image.reference);
+}
+
+}  // namespace
+
 sm::Result<std::shared_ptr<sm::VmPool>> make_pool(const std::shared_ptr<const Image::Impl>& image,
                                                   const VmConfig& config,
                                                   const sm::PoolLimits& limits) {
   const ContextPtr& context = image->context;
-  auto source = std::make_shared<sm::BakedSource>(
-      SM_TRY(boot_config(*image, config)),
-      SM_TRY(sm::SnapshotCache::open(context->cache_dir + "/snapshots")), image->kernel_digest,
-      image->initramfs_digest, image->reference);
+  std::shared_ptr<sm::VmSource> source = SM_TRY(source_of(*image, config));
   sm::VmProcess::Limits times;
   times.start = config.start_timeout;
   auto starter = std::make_unique<sm::ProcessStarter>(context->loop->loop(), std::move(source),
@@ -110,6 +138,8 @@ std::shared_ptr<Vm::Impl> make_vm(const std::shared_ptr<const Image::Impl>& imag
   out->context = image->context;
   out->image = image;
   out->env = config.env;
+  out->workload_claimed = out->workload_detached =
+      image->snapshot && image->snapshot->image.workload;
   out->endpoint = lease.endpoint();
   out->lease = std::move(lease);
   return out;

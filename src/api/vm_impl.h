@@ -32,7 +32,8 @@ struct Vm::Impl {
   std::mutex mutex;
   sm::VmLease lease;
   bool released = false;
-  bool workload_claimed = false;
+  bool workload_claimed = false;  // or it came with the snapshot
+  bool workload_detached = false;
   std::weak_ptr<sm::ExecClient> workload_client;
 };
 

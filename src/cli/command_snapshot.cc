@@ -12,6 +12,7 @@
 #include "cli/sizes.h"
 #include "oci/text.h"
 #include "runtime/bake/snapshot_cache.h"
+#include "runtime/bake/tag_store.h"
 #include "runtime/paths.h"
 #include "vmm/snapshot/snapshot_dir.h"
 
@@ -27,9 +28,26 @@ struct Typed {
 
 Result<SnapshotCache> cache() { return SnapshotCache::open(SM_TRY(cache_dir()) + "/snapshots"); }
 
-// A folder, or the beginning of a name in the cache that fits only one.
+// The tagged ones first.
+Result<std::vector<SnapshotCache::Entry>> all_entries() {
+  std::vector<SnapshotCache::Entry> out = SM_TRY(TagStore::open(SM_TRY(cache_dir()))).entries();
+  for (auto& entry : SM_TRY(cache()).entries()) {
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+// A fingerprint is cut for people, a tag is not.
+std::string shown(const std::string& name) {
+  constexpr std::size_t kFingerprint = 64;
+  return name.size() == kFingerprint ? name.substr(0, 12) : printable(name);
+}
+
+// A folder, a tag, or the beginning of a name in the cache that fits only one.
 Result<std::string> find(const std::string& word) {
   if (word.find('/') != std::string::npos) return word;
+  const TagStore tags = SM_TRY(TagStore::open(SM_TRY(cache_dir())));
+  if (tags.has(word)) return tags.path(word);
   std::vector<std::string> found;
   for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) {
     if (entry.name.starts_with(word)) found.push_back(entry.path);
@@ -61,15 +79,14 @@ Status list(const Typed& typed) {
   const bool json = SM_TRY(wants_json(typed.format));
   std::vector<std::vector<std::string>> table = {
       {"SNAPSHOT", "IMAGE", "ENGINE", "CPUS", "MEMORY", "CREATED", "SIZE"}};
-  for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) {
+  for (const SnapshotCache::Entry& entry : SM_TRY(all_entries())) {
     const auto manifest = read_snapshot_manifest(entry.path);
     if (typed.quiet) {
       fmt::print("{}\n", entry.name);
       continue;
     }
     if (!manifest) {
-      table.push_back(
-          {entry.name.substr(0, 12), "<damaged>", "", "", "", "", human_size(entry.bytes)});
+      table.push_back({shown(entry.name), "<damaged>", "", "", "", "", human_size(entry.bytes)});
       continue;
     }
     if (json) {
@@ -84,8 +101,8 @@ Status list(const Typed& typed) {
       fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
       continue;
     }
-    table.push_back({entry.name.substr(0, 12), printable(annotation(*manifest, "image")),
-                     manifest->engine, std::to_string(manifest->vcpus),
+    table.push_back({shown(entry.name), printable(annotation(*manifest, "image")), manifest->engine,
+                     std::to_string(manifest->vcpus),
                      std::to_string(manifest->memory_bytes >> 20) + " MiB",
                      human_age(created(*manifest)), human_size(entry.bytes)});
   }
@@ -94,7 +111,8 @@ Status list(const Typed& typed) {
 }
 
 void add_ls(Command& group, Action& chosen) {
-  Command* command = group.add_subcommand("ls", "List the saved VMs that `run` keeps");
+  Command* command = group.add_subcommand(
+      "ls", "List the saved VMs: those with a tag, and those that `run` keeps");
   auto typed = std::make_shared<Typed>();
   command->add_option("--format", typed->format, "table, or json: one object per line")
       ->type_name("FORMAT");

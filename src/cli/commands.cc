@@ -21,6 +21,9 @@ void add_commands(Command& app, Action& chosen) {
   add_image(app, chosen);
   add_system(app, chosen);
   add_doctor(app, chosen);
+  add_bake(app, chosen);
+  add_restore(app, chosen);
+  add_pool(app, chosen);
   add_snapshot(app, chosen);
   add_version(app, chosen);
   add_completion(app, chosen);

@@ -17,6 +17,9 @@ void add_commands(Command& app, Action& chosen);
 // Each stores its action in `chosen` when the user asks for it.
 void add_run(Command& app, Action& chosen);
 void add_doctor(Command& app, Action& chosen);
+void add_bake(Command& app, Action& chosen);
+void add_restore(Command& app, Action& chosen);
+void add_pool(Command& app, Action& chosen);
 void add_snapshot(Command& app, Action& chosen);
 void add_version(Command& app, Action& chosen);
 

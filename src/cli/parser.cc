@@ -34,6 +34,13 @@ std::string joined(const std::vector<std::string>& words) {
   return out;
 }
 
+bool is_within(const std::string& text, std::uint64_t least, std::uint64_t most) {
+  std::uint64_t value = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  return error == std::errc() && end == last && value >= least && value <= most;
+}
+
 bool is_option(const std::string& word) { return word.size() > 1 && word[0] == '-'; }
 
 }  // namespace
@@ -57,6 +64,11 @@ Option* Option::required() {
 
 Option* Option::choices(std::vector<std::string> values) {
   choices_ = std::move(values);
+  return this;
+}
+
+Option* Option::range(std::uint64_t least, std::uint64_t most) {
+  range_ = {least, most};
   return this;
 }
 
@@ -249,6 +261,11 @@ Status Command::take(Option& option, const std::string& name, const std::string&
     return fail(Code::kInvalidArgument,
                 name + " " + printable(value) + ": there is no such " + option.type_,
                 "use " + joined(choices));
+  }
+  if (option.range_ && !is_within(value, option.range_->first, option.range_->second)) {
+    return fail(Code::kInvalidArgument, name + " " + printable(value) + " is not usable",
+                "use a number from " + std::to_string(option.range_->first) + " to " +
+                    std::to_string(option.range_->second));
   }
   if (!option.set_(value)) {
     return fail(Code::kInvalidArgument,

@@ -6,11 +6,13 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -31,6 +33,8 @@ class Option {
   Option* required();
   // All other values are refused. Completion offers them.
   Option* choices(std::vector<std::string> values);
+  // Whole numbers outside are refused.
+  Option* range(std::uint64_t least, std::uint64_t most);
   // Names without their dashes. A positional argument has none of either, but a type name.
   const std::vector<std::string>& get_lnames() const { return longs_; }
   const std::vector<std::string>& get_snames() const { return shorts_; }
@@ -54,6 +58,7 @@ class Option {
   std::vector<std::string> longs_, shorts_;
   std::string text_, type_, default_, current_;
   std::vector<std::string> choices_;
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> range_;
   bool takes_value_ = false;
   bool repeats_ = false;
   bool required_ = false;

@@ -17,6 +17,7 @@ struct Program {
   std::vector<std::string> env, files;
   std::size_t last = 0;
   std::optional<std::uint32_t> timeout;
+  std::uint32_t cpus = 1;
   std::string called;
   bool help = false;
 
@@ -33,6 +34,7 @@ struct Program {
     run->add_option("--engine", engine)->type_name("ENGINE")->choices({"auto", "kvm"});
     run->add_option("-n,--last", last)->type_name("N");
     run->add_option("--timeout", timeout)->type_name("SECONDS");
+    run->add_option("--cpus", cpus)->type_name("N")->range(1, 32);
     run->refuse({{"-v,--volume", "there are none", "use none"}});
     run->prefix_command();
     run->callback([this] { called = "run"; });
@@ -53,6 +55,15 @@ struct Program {
     return parsed ? "" : parsed.error().text();
   }
 };
+
+TEST(Parser, NumbersOutsideARangeAreRefused) {
+  Program p;
+  EXPECT_TRUE(p.parse({"run", "--cpus", "32"}));
+  EXPECT_EQ(p.cpus, 32u);
+  for (const char* bad : {"0", "33", "-1", "x", "", "2x", "99999999999999999999"}) {
+    EXPECT_NE(p.error({"run", "--cpus", bad}).find("from 1 to 32"), std::string::npos) << bad;
+  }
+}
 
 TEST(Parser, OptionsEndAtTheFirstWord) {
   Program p;

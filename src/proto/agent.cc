@@ -10,9 +10,9 @@ namespace {
 
 // Bits of ExecRequest's flags word.
 constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8,
-                        kFlagContainer = 16;
+                        kFlagContainer = 16, kFlagDetached = 256;
 constexpr std::uint32_t kAllFlags =
-    kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd | kFlagContainer;
+    kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd | kFlagContainer | kFlagDetached;
 constexpr std::size_t kMaxMessage = 4096;
 // The largest CLOCK_REALTIME in nanoseconds that the kernel can count.
 constexpr std::uint64_t kMaxClock = 0x7fff'ffff'ffff'ffff;
@@ -114,6 +114,14 @@ bool take_chain(ByteReader& r, std::vector<std::vector<std::string>>& out) {
   return true;
 }
 
+// Nobody is there to type, to end it or to see how it went.
+Status check_detached(const ExecRequest& q) {
+  const bool attached = q.tty || q.keep_stdin || q.timeout_ms != 0 || !q.chain.empty();
+  const bool absolute = q.output.empty() || q.output[0] == '/';
+  if (!q.detached || (!attached && absolute)) return {};
+  return fail(Code::kCorrupt, "agent protocol: a detached exec with input, timeout or chain");
+}
+
 std::size_t words_size(const std::vector<std::string>& words) {
   std::size_t size = 4;
   for (const std::string& word : words) size += 4 + word.size();
@@ -156,7 +164,8 @@ Result<Hello> decode_hello(std::span<const std::byte> payload) {
 std::vector<std::byte> encode_exec(const ExecRequest& q) {
   ByteWriter w;
   w.put((q.main ? kFlagMain : 0u) | (q.tty ? kFlagTty : 0u) | (q.keep_stdin ? kFlagStdin : 0u) |
-        (q.create_cwd ? kFlagCreateCwd : 0u) | (q.container ? kFlagContainer : 0u));
+        (q.create_cwd ? kFlagCreateCwd : 0u) | (q.container ? kFlagContainer : 0u) |
+        (q.detached ? kFlagDetached : 0u));
   w.put(q.window.rows);
   w.put(q.window.columns);
   w.put(q.timeout_ms);
@@ -168,6 +177,8 @@ std::vector<std::byte> encode_exec(const ExecRequest& q) {
   w.put(static_cast<std::uint32_t>(q.chain.size()));
   for (const auto& command : q.chain) put_words(w, command);
   if (q.container) put_container(w, *q.container);
+  // Only then: the agent of an older snapshot knows neither flag nor text.
+  if (q.detached) w.put_string(q.output);
   return frame(FrameType::kExec, std::move(w));
 }
 
@@ -192,7 +203,10 @@ Result<ExecRequest> decode_exec(std::span<const std::byte> payload) {
     if (!q.main) return malformed("exec request: container settings without a main workload");
     q.container = SM_TRY(take_container(r));
   }
+  q.detached = (*flags & kFlagDetached) != 0;
+  if (q.detached && !take_path(r, q.output)) return malformed("exec request");
   if (!r.at_end()) return malformed("exec request");
+  SM_TRY_STATUS(check_detached(q));
   if (q.argv.empty()) return malformed("exec request: no program");
   if (!q.chain.empty() && (q.main || q.tty)) {
     return malformed("exec request: further commands of a main workload or on a terminal");

@@ -104,6 +104,10 @@ struct ExecRequest {
   WindowSize window;              // tty only; 0 = unknown
   std::uint64_t timeout_ms = 0;   // 0: none; at the timeout the whole process group is killed
   std::vector<StagedFile> files;  // written in this order before the command starts
+  // The program outlives the connection and is nobody's any more: `started` is the last frame. Its
+  // input is /dev/null. Not with tty, keep_stdin, timeout or further commands.
+  bool detached = false;
+  std::string output;  // detached: file that its output is appended to; empty: /dev/null
   // Further commands, each started when the one before ended with status 0; same streams, time
   // limit, environment, folder and user. Not with main or tty.
   std::vector<std::vector<std::string>> chain;

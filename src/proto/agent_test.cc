@@ -63,6 +63,24 @@ TEST(AgentProtocol, exec_request_carries_further_commands_without_main_or_termin
   EXPECT_FALSE(decode_exec(only_frame(encode_exec(q)).payload));
 }
 
+TEST(AgentProtocol, detached_exec_request_names_its_output_and_has_nobody_to_answer_to) {
+  ExecRequest q;
+  q.argv = {"server"};
+  q.detached = true;
+  q.output = "/var/log/server";
+  const ExecRequest out = decode_exec(only_frame(encode_exec(q)).payload).value();
+  EXPECT_TRUE(out.detached);
+  EXPECT_EQ(out.output, q.output);
+  for (const auto change :
+       {+[](ExecRequest& r) { r.tty = true; }, +[](ExecRequest& r) { r.keep_stdin = true; },
+        +[](ExecRequest& r) { r.timeout_ms = 1; }, +[](ExecRequest& r) { r.chain = {{"true"}}; },
+        +[](ExecRequest& r) { r.output = "relative"; }}) {
+    ExecRequest bad = q;
+    change(bad);
+    EXPECT_FALSE(decode_exec(only_frame(encode_exec(bad)).payload));
+  }
+}
+
 TEST(AgentProtocol, exec_request_with_a_bad_staged_file_is_refused) {
   const std::vector<StagedFile> bad = {{"relative", 0644, ""},
                                        {"", 0644, ""},

@@ -161,6 +161,10 @@ Status Session::start() {
 void Session::on_event(const control::Event& event) {
   if (event.name == control::EventName::kStarted) return open_agent();
   if (event.name == control::EventName::kAgentReady && config_.bake) return bake();
+  if (event.name == control::EventName::kWorkloadExit && config_.only_wait) {
+    exited_ = true;
+    return set_status(static_cast<int>(event.argument));
+  }
   if (event.name == control::EventName::kFatal) {
     set_error(Error(Code::kGuest,
                     "the guest could not start (code " + std::to_string(event.argument) + ")",
@@ -197,6 +201,10 @@ void Session::resume_guest() {
 }
 
 void Session::open_exec() {
+  if (config_.only_wait) {
+    exec_opened_ = true;
+    return loop_.cancel_timer(std::exchange(start_timer_, TimerId::kNone));
+  }
   auto socket = connect_unix(config_.exec_socket);
   auto session = socket ? ExecSession::start(
                               loop_, std::move(*socket), config_.request,
@@ -315,7 +323,7 @@ void Session::finish() {
   loop_.cancel_timer(start_timer_);
   streams_.stop_input();
   loop_.post([this] { exec_.reset(); });
-  if (!exited_) worker_->request_stop();
+  if (!exited_ || !config_.request.main) worker_->request_stop();
   loop_.add_timer(now() + config_.stop_deadline, [this] { worker_->kill(); });
 }
 

@@ -20,6 +20,8 @@ struct SessionConfig {
   std::string exec_socket;
   std::string console_log;
   agent::ExecRequest request;
+  // The workload runs in the restored VM already, detached: nothing is started, its end is awaited.
+  bool only_wait = false;
   // The VM is restored from a snapshot: what its guest is told before the request.
   std::optional<agent::ResumeRequest> resume;
   // The VM boots with --snapshot-on-pre-exec: what is to become of the snapshot.

@@ -40,7 +40,7 @@ Result<std::unique_ptr<SnapshotOrder>> SnapshotOrder::start(EventLoop& loop, Wor
   order->id_ = worker.next_request_id();
   const std::array files = {order->writer_->memory_fd(), order->record_.get()};
   SM_TRY_STATUS(worker.request(
-      control::SnapshotRequest{.id = order->id_, .changed_only = t.changed_only}, files));
+      control::SnapshotRequest{.id = order->id_, .changed_only = t.base.has_value()}, files));
   return order;
 }
 
@@ -49,11 +49,19 @@ SnapshotOrder::~SnapshotOrder() { thread_.join(); }
 void SnapshotOrder::on_done(const control::Done& done) {
   thread_ = NamedThread("snapshot", [this, done, token = std::weak_ptr<int>(alive_)] {
     auto status = complete();
-    loop_.post([this, done, token, status = std::move(status)]() mutable {
+    result_ = status ? Result<control::Done>(done) : fail(std::move(status).error());
+    loop_.post([this, token] {
       if (token.expired()) return;
-      on_done_(status ? Result<control::Done>(done) : fail(std::move(status).error()));
+      thread_.join();
+      on_done_(*result_);
     });
   });
+}
+
+std::optional<Result<control::Done>> SnapshotOrder::finish() {
+  alive_.reset();
+  thread_.join();
+  return result_;
 }
 
 void SnapshotOrder::on_refused(const control::Refused& refused) {
@@ -66,17 +74,23 @@ Status SnapshotOrder::complete() {
   CaptureRecord record = SM_TRY(read_record(record_.get()));
   SnapshotManifest& manifest = record.facts;
   if (manifest.memory_bytes != target_.memory_bytes ||
-      manifest.base.has_value() != target_.changed_only) {
+      manifest.base.has_value() != target_.base.has_value()) {
     return fail(Code::kCorrupt, "the worker's record is of another machine");
   }
+  if (target_.base && manifest.base->memory_digest != target_.base->memory_digest) {
+    return fail(Code::kInvalidArgument,
+                target_.base->path + " is not the snapshot that this VM was restored from",
+                "name that one as the base, or take a whole snapshot");
+  }
+  manifest.base = target_.base;
   manifest.memory_digest.clear();  // drawn anew
   if (!target_.kernel_digest.empty()) manifest.kernel_digest = target_.kernel_digest;
   if (!target_.initramfs_digest.empty()) manifest.initramfs_digest = target_.initramfs_digest;
-  for (const auto& [key, value] : target_.annotations) manifest.annotations[key] = value;
+  manifest.annotations = target_.annotations;
   manifest.created_unix_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                                  std::chrono::system_clock::now().time_since_epoch())
                                  .count();
-  if (target_.changed_only) writer_->set_pages(std::move(record.changed));
+  if (target_.base) writer_->set_pages(std::move(record.changed));
   return writer_->commit(std::move(manifest), record.state);
 }
 

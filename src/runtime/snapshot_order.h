@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/event_loop.h"
@@ -21,11 +22,12 @@ namespace sm {
 struct SnapshotTarget {
   std::string path;                // absolute; of the new snapshot
   std::uint64_t memory_bytes = 0;  // of the VM
-  bool changed_only = false;       // a diff against the snapshot that the VM was restored from
-  bool replace = false;            // an existing snapshot
+  // A diff against the snapshot that the VM was restored from, which must be this one. Else whole.
+  std::optional<SnapshotBase> base;
+  bool replace = false;  // an existing snapshot
   // For the manifest.
   std::string kernel_digest, initramfs_digest;
-  std::map<std::string, std::string> annotations;
+  std::map<std::string, std::string> annotations;  // all of them
 };
 
 class SnapshotOrder {
@@ -47,6 +49,9 @@ class SnapshotOrder {
   std::uint64_t id() const { return id_; }
   void on_done(const control::Done& done);
   void on_refused(const control::Refused& refused);
+  // Waits for the disk; then what came of it, or nothing when the machine has not been saved. The
+  // callback is not called any more.
+  std::optional<Result<control::Done>> finish();
 
  private:
   SnapshotOrder(EventLoop& loop, SnapshotTarget target, OnDone on_done)
@@ -59,6 +64,7 @@ class SnapshotOrder {
   std::uint64_t id_ = 0;
   std::unique_ptr<SnapshotWriter> writer_;
   UniqueFd record_;
+  std::optional<Result<control::Done>> result_;  // the thread's, until it is joined
   // Posted tasks hold it weakly.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
   NamedThread thread_;

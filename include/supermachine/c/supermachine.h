@@ -83,6 +83,9 @@ SUPERMACHINE_C_API size_t supermachine_context_dispatch(supermachine_context* co
 
 SUPERMACHINE_C_API supermachine_image* supermachine_image_from_oci(
     const supermachine_context* context, const char* reference, supermachine_error** error);
+/* A snapshot's folder: see supermachine_vm_snapshot. */
+SUPERMACHINE_C_API supermachine_image* supermachine_image_from_snapshot(
+    const supermachine_context* context, const char* dir, supermachine_error** error);
 SUPERMACHINE_C_API const char* supermachine_image_digest(const supermachine_image* image);
 SUPERMACHINE_C_API void supermachine_image_free(supermachine_image* image);
 
@@ -94,6 +97,8 @@ typedef struct {
   const char* hostname;
   const char* const* env; /* "NAME=value", ended by NULL */
   uint64_t start_timeout_ms;
+  const char* const* secrets; /* "NAME=value", ended by NULL */
+  int new_machine_id;         /* not 0: /etc/machine-id becomes a new one */
 } supermachine_vm_config;
 
 /* `config` may be NULL. */
@@ -127,6 +132,20 @@ SUPERMACHINE_C_API void supermachine_forward_free(supermachine_forward* forward)
 /* To the process group of the VM's workload. */
 SUPERMACHINE_C_API int supermachine_vm_signal(supermachine_vm* vm, int number,
                                               supermachine_error** error);
+SUPERMACHINE_C_API int supermachine_vm_pause(supermachine_vm* vm, supermachine_error** error);
+SUPERMACHINE_C_API int supermachine_vm_resume(supermachine_vm* vm, supermachine_error** error);
+/* Saves the machine in a folder: the first leaves it paused, the others do not; the last holds what
+ * differs from `base`, the snapshot that the VM was started from. */
+SUPERMACHINE_C_API int supermachine_vm_snapshot(supermachine_vm* vm, const char* dir,
+                                                supermachine_error** error);
+SUPERMACHINE_C_API int supermachine_vm_snapshot_live(supermachine_vm* vm, const char* dir,
+                                                     supermachine_error** error);
+SUPERMACHINE_C_API int supermachine_vm_snapshot_diff(supermachine_vm* vm, const char* dir,
+                                                     const char* base, supermachine_error** error);
+SUPERMACHINE_C_API void supermachine_vm_snapshot_live_async(supermachine_vm* vm, const char* dir,
+                                                            void (*done)(void* user,
+                                                                         supermachine_error* error),
+                                                            void* user);
 SUPERMACHINE_C_API int supermachine_vm_stop(supermachine_vm* vm, supermachine_error** error);
 /* A VM of a pool goes back to it; any other ends. */
 SUPERMACHINE_C_API void supermachine_vm_free(supermachine_vm* vm);
@@ -154,6 +173,10 @@ SUPERMACHINE_C_API supermachine_outcome* supermachine_exec_output(supermachine_e
 SUPERMACHINE_C_API void supermachine_exec_output_async(
     supermachine_exec* exec,
     void (*done)(void* user, supermachine_outcome* outcome, supermachine_error* error), void* user);
+/* Starts it and leaves it to itself; its id in the guest, or -1. `output`: NULL, or a file of the
+ * guest. */
+SUPERMACHINE_C_API int64_t supermachine_exec_detach(supermachine_exec* exec, const char* output,
+                                                    supermachine_error** error);
 SUPERMACHINE_C_API void supermachine_exec_free(supermachine_exec* exec);
 
 /* Exit status, 128+n for a signal. */

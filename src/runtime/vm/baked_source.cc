@@ -36,10 +36,14 @@ BakedSource::BakedSource(BootConfig boot, SnapshotCache cache, std::string kerne
 
 Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
   VmLaunch out;
+  out.kernel_digest = kernel_digest_;
+  out.initramfs_digest = initramfs_digest_;
   const std::string hostname = boot_.hostname.empty() ? id : boot_.hostname;
   out.restored = !stuck_ && cache_.find(fingerprint_);
   if (!out.restored && (stuck_ || std::exchange(baked_, true))) {
     out.worker = boot_command(boot_, dir, hostname);
+    const bool told = !boot_.secrets.empty() || boot_.new_machine_id;
+    if (told) out.resume = SM_TRY(resume_request(boot_, 0, id));
     return out;
   }
   if (out.restored) {
@@ -50,10 +54,7 @@ Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
     out.worker.arguments.emplace_back("--snapshot-on-pre-exec");
     out.bake = target();
   }
-  agent::ResumeRequest resume;
-  resume.generation = out.restored ? 1 : 0;
-  resume.hostname = hostname;
-  out.resume = std::move(resume);
+  out.resume = SM_TRY(resume_request(boot_, out.restored ? 1 : 0, id));
   return out;
 }
 

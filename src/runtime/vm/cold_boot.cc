@@ -1,5 +1,9 @@
 #include "runtime/vm/cold_boot.h"
 
+#include <sys/random.h>
+
+#include <array>
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
 namespace sm {
@@ -10,6 +14,19 @@ namespace {
 constexpr std::uint64_t kMinMemoryMib = 64;
 constexpr std::uint64_t kMaxMemoryMib = 1u << 20;
 constexpr std::uint32_t kMaxVcpus = 32;
+
+Result<std::string> random_machine_id() {
+  std::array<unsigned char, 16> bytes{};
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    return fail_errno("getrandom", errno);
+  }
+  std::string out;
+  for (const unsigned char byte : bytes) {
+    out += "0123456789abcdef"[byte >> 4];
+    out += "0123456789abcdef"[byte & 15];
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -65,6 +82,19 @@ WorkerCommand boot_command(const BootConfig& config, const VmDir& dir,
   out.arguments.push_back("--initramfs=" + config.assets.initramfs);
   out.arguments.push_back("--memory=" + std::to_string(config.memory_mib));
   out.arguments.push_back("--vcpus=" + std::to_string(config.vcpus));
+  return out;
+}
+
+Result<agent::ResumeRequest> resume_request(const BootConfig& config, std::uint32_t generation,
+                                            const std::string& id) {
+  agent::ResumeRequest out;
+  out.generation = generation;
+  out.hostname = config.hostname.empty() ? id : config.hostname;
+  out.secrets = config.secrets;
+  if (config.new_machine_id) {
+    out.machine_id_policy = agent::MachineIdPolicy::kSet;
+    out.machine_id = SM_TRY(random_machine_id());
+  }
   return out;
 }
 

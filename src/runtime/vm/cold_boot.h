@@ -17,6 +17,8 @@ struct BootConfig {
   std::string engine = "auto";
   std::string hostname;  // empty: the VM's id
   bool no_sandbox = false;
+  std::vector<std::string> secrets;  // "NAME=value", told to the guest when it is ready
+  bool new_machine_id = false;       // the guest gets one of its own
 };
 Status check_boot_config(const BootConfig& config);
 
@@ -38,6 +40,11 @@ WorkerCommand base_command(const BootConfig& config, const VmDir& dir, const std
 WorkerCommand boot_command(const BootConfig& config, const VmDir& dir, const std::string& hostname);
 // The JSON of a guest's configuration.
 std::string guest_config(const std::string& hostname);
+
+// What a guest is told when it has booted (generation 0) or was restored: its own name, and what is
+// in no snapshot.
+Result<agent::ResumeRequest> resume_request(const BootConfig& config, std::uint32_t generation,
+                                            const std::string& id);
 
 // Up to 64 letters, digits, '.', '-' and '_', not beginning with '-'.
 Status check_hostname(const std::string& name);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,8 +12,30 @@
 #include <vector>
 
 #include "base/result.h"
+#include "proto/control.h"
+#include "vmm/snapshot/manifest.h"
 
 namespace sm {
+
+// What is to be saved of a VM that runs, and where.
+struct SaveOrder {
+  std::string path;  // absolute; of the new snapshot
+  bool replace = false;
+  bool stay_paused = false;          // else the guest goes on
+  std::optional<SnapshotBase> base;  // a diff against it
+  std::map<std::string, std::string> annotations;
+};
+
+// What can be done to a VM beside the talk with its agent. One thing at a time: others wait for
+// their turn. Each callback is called once, also when the VM ends. Thread: the loop's.
+class VmControl {
+ public:
+  virtual ~VmControl() = default;
+  // kGone: the VM ended meanwhile; kInvalidArgument: the base is another one; kLimit: too many
+  // orders wait. After an error nothing is left behind and the guest is as it was.
+  virtual void save(SaveOrder order, std::function<void(Result<control::Done>)> done) = 0;
+  virtual void set_paused(bool paused, std::function<void(Status)> done) = 0;
+};
 
 // What those who use a VM share with those who own it. Any thread.
 class VmEndpoint {
@@ -27,6 +50,9 @@ class VmEndpoint {
   std::optional<Error> end() const;
   // Calls `done` once when the VM has ended: on the owner's thread, or at once if it has already.
   void when_ended(std::function<void()> done);
+  // Null while the VM is not ready, and when it has ended. Thread: the loop's.
+  VmControl* control() const { return control_; }
+  void set_control(VmControl* control) { control_ = control; }
   // The owner's: the VM has ended. The first call counts.
   void set_ended(Error why);
 
@@ -36,6 +62,7 @@ class VmEndpoint {
   mutable std::mutex mutex_;
   std::optional<Error> end_;
   std::vector<std::function<void()>> waiting_;
+  VmControl* control_ = nullptr;
 };
 
 // Thread: the loop's. Its destructor ends the VM at once.

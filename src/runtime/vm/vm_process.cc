@@ -20,19 +20,22 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
   vm->resume_request_ = std::move(launch.resume);
   vm->bake_target_ = std::move(launch.bake);
   vm->restored_ = launch.restored;
+  vm->kernel_digest_ = std::move(launch.kernel_digest);
+  vm->initramfs_digest_ = std::move(launch.initramfs_digest);
   vm->worker_ = SM_TRY(
       WorkerProcess::spawn(loop, launch.worker,
                            {.on_event = [v = vm.get()](const control::Event& e) { v->on_event(e); },
                             .on_failure = [v = vm.get()](Error e) { v->set_error(std::move(e)); },
                             .on_done =
                                 [v = vm.get()](const control::Done& d) {
-                                  if (v->bake_ && d.id == v->bake_->id()) v->bake_->on_done(d);
+                                  if (v->saver_) v->saver_->on_done(d);
                                 },
                             .on_refused =
                                 [v = vm.get()](const control::Refused& r) {
-                                  if (v->bake_ && r.id == v->bake_->id()) v->bake_->on_refused(r);
+                                  if (v->saver_) v->saver_->on_refused(r);
                                 },
                             .on_exit = [v = vm.get()](int status) { v->on_exit(status); }}));
+  vm->saver_ = std::make_unique<VmSaver>(loop, *vm->worker_);
   vm->start_timer_ =
       loop.add_timer(now() + limits.start, [v = vm.get()] { v->on_start_timeout(); });
   return vm;
@@ -49,8 +52,9 @@ VmProcess::VmProcess(EventLoop& loop, VmDir dir, const std::string& id, const Li
 VmProcess::~VmProcess() {
   loop_.cancel_timer(start_timer_);
   loop_.cancel_timer(stop_timer_);
+  endpoint_->set_control(nullptr);
   resume_.reset();
-  bake_.reset();
+  saver_.reset();
   worker_.reset();
   endpoint_->set_ended(Error(Code::kGone, "the VM has been stopped"));
 }
@@ -68,6 +72,10 @@ void VmProcess::on_event(const control::Event& event) {
         Code::kGuest, "the guest could not start (code " + std::to_string(event.argument) + ")",
         "its console said:\n" + last_lines(dir_.console_log())));
   }
+  if (event.name == control::EventName::kWorkloadExit) {
+    return set_error(Error(
+        Code::kGone, "the VM's workload has ended with status " + std::to_string(event.argument)));
+  }
   // The agent of a restored guest has been ready for long.
   const auto reachable = restored_ ? control::EventName::kStarted : control::EventName::kAgentReady;
   if (event.name != reachable || ready_ || stopping_ || resume_) return;
@@ -78,12 +86,25 @@ void VmProcess::on_event(const control::Event& event) {
 // The guest stands still until the worker has an answer. A snapshot that fails is no reason for the
 // VM to fail.
 void VmProcess::bake() {
-  auto order = SnapshotOrder::start(loop_, *worker_, *bake_target_, [](const auto&) {});
-  if (order) {
-    bake_ = std::move(*order);
-  } else {
-    worker_->request(control::PauseRequest{.id = worker_->next_request_id(), .pause = false});
-  }
+  saver_->save(*bake_target_, false, [](const auto&) {});
+  if (saver_->busy()) return;
+  worker_->request(control::PauseRequest{.id = worker_->next_request_id(), .pause = false});
+}
+
+void VmProcess::save(SaveOrder order, std::function<void(Result<control::Done>)> done) {
+  SnapshotTarget target;
+  target.path = std::move(order.path);
+  target.memory_bytes = source_->memory_bytes();
+  target.base = std::move(order.base);
+  target.replace = order.replace;
+  target.kernel_digest = kernel_digest_;
+  target.initramfs_digest = initramfs_digest_;
+  target.annotations = std::move(order.annotations);
+  saver_->save(std::move(target), order.stay_paused, std::move(done));
+}
+
+void VmProcess::set_paused(bool paused, std::function<void(Status)> done) {
+  saver_->set_paused(paused, std::move(done));
 }
 
 // The guest learns who it is: its name, the time, fresh random numbers.
@@ -104,6 +125,7 @@ void VmProcess::resume() {
 void VmProcess::become_ready() {
   if (ready_ || stopping_) return;
   ready_ = true;
+  endpoint_->set_control(this);
   loop_.cancel_timer(std::exchange(start_timer_, TimerId::kNone));
   events_.on_ready();
 }
@@ -130,6 +152,8 @@ void VmProcess::on_exit(int status) {
   if (restored_ && !ready_ && !stopping_ && error_->code() != Code::kTimeout) {
     source_->on_restore_failed();
   }
+  endpoint_->set_control(nullptr);
+  saver_->end(*error_);
   endpoint_->set_ended(*error_);
   events_.on_end(*error_);
 }

@@ -10,11 +10,12 @@
 #include "base/event_loop.h"
 #include "runtime/resume_client.h"
 #include "runtime/vm/started_vm.h"
+#include "runtime/vm/vm_saver.h"
 #include "runtime/vm/vm_source.h"
 
 namespace sm {
 
-class VmProcess final : public StartedVm {
+class VmProcess final : public StartedVm, private VmControl {
  public:
   struct Limits {
     Duration start = std::chrono::seconds(180);  // a guest may run on a CPU in software
@@ -37,6 +38,8 @@ class VmProcess final : public StartedVm {
  private:
   VmProcess(EventLoop& loop, VmDir dir, const std::string& id, const Limits& limits,
             VmEvents events);
+  void save(SaveOrder order, std::function<void(Result<control::Done>)> done) override;
+  void set_paused(bool paused, std::function<void(Status)> done) override;
   void on_event(const control::Event& event);
   void bake();
   void resume();
@@ -54,6 +57,7 @@ class VmProcess final : public StartedVm {
   std::shared_ptr<VmSource> source_;
   std::optional<agent::ResumeRequest> resume_request_;
   std::optional<SnapshotTarget> bake_target_;
+  std::string kernel_digest_, initramfs_digest_;
   bool restored_ = false;
   std::optional<Error> error_;
   TimerId start_timer_ = TimerId::kNone;
@@ -62,7 +66,7 @@ class VmProcess final : public StartedVm {
   bool stopping_ = false;
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<WorkerProcess> worker_;  // gone before its folder is
-  std::unique_ptr<SnapshotOrder> bake_;    // before the worker goes
+  std::unique_ptr<VmSaver> saver_;         // before the worker goes
 };
 
 // Starts VMs of one kind.

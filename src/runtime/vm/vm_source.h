@@ -19,6 +19,7 @@ struct VmLaunch {
   std::optional<agent::ResumeRequest> resume;
   // A snapshot that is made of the VM before it is told.
   std::optional<SnapshotTarget> bake;
+  std::string kernel_digest, initramfs_digest;  // for snapshots of it
   bool restored = false;  // from a snapshot: the agent runs from the beginning
 };
 

@@ -1,0 +1,45 @@
+// `restore`: a VM that goes on from a snapshot, and a command in it.
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/run_flags.h"
+#include "runtime/run_snapshot.h"
+
+namespace sm {
+
+namespace {
+
+Result<RunOutcome> execute(RunOptions& o, std::vector<std::string> words) {
+  SM_TRY_STATUS(take_subject(std::move(words), "snapshot", o));
+  return run_snapshot(o, SM_TRY(read_env_files(o.env_files)), variable_of_host);
+}
+
+}  // namespace
+
+void add_restore(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
+      "restore",
+      "Run a command in a VM of a snapshot: restore [OPTIONS] SNAPSHOT|TAG [COMMAND...]");
+  auto options = std::make_shared<RunOptions>();
+  command->set_help_flag("--help", "Print this help and exit");
+  command->footer(
+      "SNAPSHOT is a folder, with a slash in its name. Without COMMAND: waits for the end of what\n"
+      "runs in it, else runs the image's command. The exit status is as of `run`.");
+  command->add_flag("-i,--interactive", options->interactive, "Keep standard input open");
+  command->add_flag("-t,--tty", options->tty, "Give the command a terminal");
+  command->add_option("-h,--hostname", options->hostname, "Host name in the VM (default: its id)")
+      ->type_name("HOST");
+  add_command_flags(*command, *options);
+  command->prefix_command();
+  command->callback([&chosen, command, options] {
+    chosen = [command, options] {
+      const auto outcome = execute(*options, command->remaining());
+      if (!outcome) return print_error(outcome.error()), kOwnFailure;
+      if (outcome->error) print_error(*outcome->error);
+      return outcome->status;
+    };
+  });
+}
+
+}  // namespace sm

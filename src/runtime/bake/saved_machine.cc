@@ -1,0 +1,169 @@
+#include "runtime/bake/saved_machine.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "oci/locked_file.h"
+#include "oci/text.h"
+#include "vmm/snapshot/snapshot_dir.h"
+
+namespace sm {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kConfigKey = "image-config";
+constexpr std::size_t kMaxDisks = 32;  // disks of a worker
+constexpr std::size_t kMaxText = 4096;
+
+tl::unexpected<Error> malformed(const std::string& key) {
+  return fail(Code::kCorrupt, "the snapshot's image configuration is damaged at " + key,
+              "make the snapshot again");
+}
+
+bool is_text(const std::string& text) {
+  return text.size() <= kMaxAnnotationBytes && text.find('\0') == std::string::npos;
+}
+
+Status take(const Json& object, const char* key, std::string& out) {
+  const auto it = object.find(key);
+  if (it == object.end() || !it->is_string()) return malformed(key);
+  out = it->get<std::string>();
+  if (out.size() > kMaxText || !is_text(out)) return malformed(key);
+  return {};
+}
+
+Status take(const Json& object, const char* key, std::vector<std::string>& out) {
+  const auto it = object.find(key);
+  if (it == object.end() || !it->is_array() || it->size() > kMaxConfigItems) return malformed(key);
+  for (const Json& item : *it) {
+    if (!item.is_string()) return malformed(key);
+    out.push_back(item.get<std::string>());
+    if (!is_text(out.back())) return malformed(key);
+  }
+  return {};
+}
+
+// What is opened below the layer cache is a file there and nothing else.
+bool is_file_name(const std::string& name) {
+  return !name.empty() && name.size() < 256 && name[0] != '.' &&
+         name.find('/') == std::string::npos;
+}
+
+Result<UniqueFd> open_layer(const std::string& path, const SavedImage& image) {
+  auto file = open_file(path, O_RDONLY | O_NOFOLLOW);
+  if (!file) {
+    return fail(file.error().code(),
+                "a layer of the snapshot's image is not in the cache: " + file.error().cause(),
+                "fetch the image again: supermachine pull " + printable(image.reference));
+  }
+  if (!try_lock(file->get(), LockKind::kShared)) {
+    return fail(Code::kIo, path + " is locked by another program", "try again");
+  }
+  return std::move(*file);
+}
+
+}  // namespace
+
+Result<std::map<std::string, std::string>> saved_annotations(const SavedImage& image) {
+  const Json json = {{"reference", image.reference},
+                     {"digest", image.digest},
+                     {"user", image.config.user},
+                     {"env", image.config.env},
+                     {"entrypoint", image.config.entrypoint},
+                     {"cmd", image.config.cmd},
+                     {"workdir", image.config.working_dir},
+                     {"stop-signal", image.config.stop_signal},
+                     {"layers", image.layers},
+                     {"workload", image.workload}};
+  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > kMaxAnnotationBytes) {
+    return fail(Code::kLimit, "the environment and command of the image have more than 64 KiB",
+                "pass large values by a file in the guest");
+  }
+  return std::map<std::string, std::string>{{"image", image.reference.substr(0, kMaxText)},
+                                            {kConfigKey, std::move(text)}};
+}
+
+Result<SavedImage> parse_saved_image(std::string_view text) {
+  if (text.size() > kMaxAnnotationBytes) return malformed("its size");
+  const Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object()) return malformed("its beginning");
+  SavedImage out;
+  SM_TRY_STATUS(take(json, "reference", out.reference));
+  SM_TRY_STATUS(take(json, "digest", out.digest));
+  SM_TRY_STATUS(take(json, "user", out.config.user));
+  SM_TRY_STATUS(take(json, "env", out.config.env));
+  SM_TRY_STATUS(take(json, "entrypoint", out.config.entrypoint));
+  SM_TRY_STATUS(take(json, "cmd", out.config.cmd));
+  SM_TRY_STATUS(take(json, "workdir", out.config.working_dir));
+  SM_TRY_STATUS(take(json, "stop-signal", out.config.stop_signal));
+  SM_TRY_STATUS(take(json, "layers", out.layers));
+  const auto workload = json.find("workload");
+  if (workload == json.end() || !workload->is_boolean()) return malformed("workload");
+  out.workload = workload->get<bool>();
+  const auto is_variable = [](const std::string& v) {
+    return v.find('=') != std::string::npos && v[0] != '=';
+  };
+  if (!std::all_of(out.config.env.begin(), out.config.env.end(), is_variable)) {
+    return malformed("env");
+  }
+  const std::string& folder = out.config.working_dir;
+  if (!folder.empty() && folder[0] != '/') return malformed("workdir");
+  if (out.layers.empty() || out.layers.size() > kMaxDisks ||
+      !std::all_of(out.layers.begin(), out.layers.end(), is_file_name)) {
+    return malformed("layers");
+  }
+  return out;
+}
+
+Result<SavedMachine> open_saved_machine(const std::string& path, const std::string& layers_dir) {
+  SavedMachine out;
+  out.facts.path = SM_TRY(absolute_path(path));
+  const Snapshot snapshot = SM_TRY(Snapshot::open(out.facts.path));
+  const SnapshotManifest& manifest = snapshot.manifest();
+  const auto config = manifest.annotations.find(kConfigKey);
+  if (config == manifest.annotations.end()) {
+    return fail(Code::kInvalidArgument, printable(path) + " does not say of which image it is",
+                "use a snapshot that `supermachine bake` or the library has made");
+  }
+  out.image = SM_TRY(parse_saved_image(config->second));
+  out.facts.memory_digest = manifest.memory_digest;
+  out.facts.kernel_digest = manifest.kernel_digest;
+  out.facts.initramfs_digest = manifest.initramfs_digest;
+  out.facts.engine = manifest.engine;
+  out.facts.memory_bytes = manifest.memory_bytes;
+  out.facts.vcpus = manifest.vcpus;
+  out.facts.generation = snapshot.state().generation;
+  for (const std::string& name : out.image.layers) {
+    out.layers.push_back(layers_dir + "/" + name);
+    out.in_use.push_back(SM_TRY(open_layer(out.layers.back(), out.image)));
+  }
+  return out;
+}
+
+Result<SnapshotBase> base_of_diff(const std::string& path) {
+  SnapshotBase out;
+  out.path = SM_TRY(absolute_path(path));
+  out.memory_digest = SM_TRY(read_snapshot_manifest(out.path)).memory_digest;
+  return out;
+}
+
+Result<std::string> absolute_path(const std::string& path) {
+  std::error_code error;
+  const auto out = std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+  if (path.empty() || error || path.find('\0') != std::string::npos) {
+    return fail(Code::kInvalidArgument, "'" + printable(path) + "' is no path of a folder",
+                "name a folder for the snapshot");
+  }
+  std::string text = out.string();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
+}
+
+}  // namespace sm

@@ -1,0 +1,54 @@
+#include "runtime/run_snapshot.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "runtime/bake/saved_machine.h"
+#include "runtime/bake/tag_store.h"
+#include "runtime/engine_choice.h"
+#include "runtime/paths.h"
+#include "runtime/terminal.h"
+#include "runtime/vm/snapshot_source.h"
+
+namespace sm {
+
+Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std::string>& file_env,
+                                const HostEnv& host) {
+  const SessionSignals signals;
+  const Assets assets = SM_TRY(find_assets());
+  const std::string cache = SM_TRY(cache_dir());
+  const std::string path = SM_TRY(find_saved(SM_TRY(TagStore::open(cache)), options.image));
+  const SavedMachine machine =
+      SM_TRY(open_saved_machine(path, SM_TRY(ImageFolders::find()).layers));
+  BootConfig boot;
+  boot.assets = assets;
+  boot.layers = machine.layers;
+  boot.engine = SM_TRY(resolve_engine(options.engine, assets, cache));
+  boot.hostname = options.hostname;
+  if (!boot.hostname.empty()) SM_TRY_STATUS(check_hostname(boot.hostname));
+
+  SessionConfig session;
+  session.only_wait = options.command.empty() && machine.image.workload;
+  if (!session.only_wait) {
+    RunOptions run = options;
+    // Beside a workload it is a command as of an exec.
+    if (machine.image.workload) run.entrypoint = "";
+    session.request = SM_TRY(make_request(run, machine.image.config, file_env, host));
+    // The machine's one workload may run in it; an exec ends with its connection.
+    session.request.main = !machine.image.workload;
+  }
+  if (options.tty) {
+    session.request.window = window_size(STDOUT_FILENO).value_or(agent::WindowSize{});
+  }
+  const std::string id = SM_TRY(random_id());
+  const VmDir dir = SM_TRY(VmDir::create(SM_TRY(runtime_dir()), id));
+  VmLaunch launch = SM_TRY(SnapshotSource(boot, machine).launch(dir, id));
+  session.exec_socket = dir.exec_socket();
+  session.console_log = dir.console_log();
+  session.worker = std::move(launch.worker);
+  session.resume = std::move(launch.resume);
+  return run_session(session, signals);
+}
+
+}  // namespace sm

@@ -1,0 +1,157 @@
+"""End-to-end tests of bake, restore and pool: saved VMs with what runs in them. Started by tests/e2e/run."""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+
+BIN = os.environ["SUPERMACHINE_BIN"]
+IMAGES = os.environ["SUPERMACHINE_IMAGES"]
+ENGINE = os.environ.get("SUPERMACHINE_ENGINE", "auto")
+LIMIT = 150  # seconds; a guest may run on an emulated processor
+BUSYBOX = f"oci:{IMAGES}:busybox"
+
+# Answers each line of a FIFO with what this very process draws.
+SERVER = """
+import os
+try:
+    from uuid import uuid4
+except ImportError:  # a minimal Python: what uuid4() is made of
+    def uuid4(): return os.urandom(16).hex()
+for way in ("/tmp/ask", "/tmp/answer"): os.mkfifo(way)
+open(os.environ["SUPERMACHINE_READY_FILE"], "w").write("yes")
+count = 0
+while True:
+    question = open("/tmp/ask").read()
+    count += 1
+    with open("/tmp/answer", "w") as out:
+        print(os.getpid(), count, uuid4(), os.urandom(32).hex(), file=out)
+"""
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.TemporaryDirectory(prefix="sm-e2e-")
+        cls.env = dict(os.environ, XDG_CACHE_HOME=f"{cls.shared.name}/cache", XDG_RUNTIME_DIR=f"{cls.shared.name}/run")
+        os.mkdir(cls.env["XDG_RUNTIME_DIR"], 0o700)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.shared.cleanup()
+
+    def sm(self, *words, status=0, **more):
+        done = subprocess.run([BIN, *words], env=self.env, capture_output=True, text=True, timeout=LIMIT, **more)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    def bake(self, *words, memory="128m", **more):
+        return self.sm("bake", "--engine", ENGINE, "-m", memory, *words, **more)
+
+    def restore(self, *words, **more):
+        return self.sm("restore", "--engine", ENGINE, *words, **more)
+
+    def tags(self):
+        folder = f"{self.env['XDG_CACHE_HOME']}/supermachine/tags"
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+class Bake(Case):
+    def tearDown(self):
+        for tag in self.tags():
+            self.sm("snapshot", "rm", tag)
+
+    def test_restored_vm_has_what_warmed_it_up_and_the_images_settings(self):
+        self.bake("--tag", "warm", "-e", "COLOR=blue", "-w", "/root", "--warmup", "echo warm >/root/state", BUSYBOX)
+        self.assertEqual(self.restore("warm", "sh", "-c", "cat state; echo $COLOR; pwd"), "warm\nblue\n/root\n")
+        self.restore("warm", "sh", "-c", "exit 7", status=7)
+        self.assertEqual(self.restore("-i", "warm", "cat", input="through\n"), "through\n")
+        self.assertIn("warm", self.sm("snapshot", "ls"))
+
+    def test_folder(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.bake("-o", f"{folder}/saved", "--warmup", "touch /here", BUSYBOX)
+            self.assertEqual(self.restore(f"{folder}/saved", "ls", "/here"), "/here\n")
+            self.assertEqual(os.listdir(folder), ["saved"])
+
+    def test_listener_that_was_not_there_before(self):
+        self.bake("--tag", "web", "--ready", "listener:8080", "--warmup", "echo hi >/tmp/index.html", BUSYBOX,
+                  "httpd", "-f", "-p", "8080", "-h", "/tmp")
+        self.assertEqual(self.restore("web", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/index.html"), "hi\n")
+
+    def test_after_some_time_and_the_status_of_what_runs(self):
+        self.bake("--tag", "timed", "--ready", "after-ms:300", BUSYBOX, "sh", "-c", "sleep 3; exit 5")
+        self.restore("timed", status=5)
+
+    def test_workload_that_ends_early_leaves_nothing(self):
+        error = self.bake("--tag", "early", "--ready", "listener", BUSYBOX, "sh", "-c", "exit 3", status=125)
+        self.assertIn("status 3", error)
+        self.assertEqual(self.tags(), [])
+
+    def test_workload_that_gets_not_ready_in_time_leaves_nothing(self):
+        error = self.bake("--tag", "late", "--ready", "heartbeat", "--timeout", "3", BUSYBOX, "sleep", "1000", status=125)
+        self.assertIn("not ready", error)
+        self.assertEqual(self.tags(), [])
+
+    def test_command_that_fails_leaves_nothing(self):
+        error = self.bake("--tag", "bad", "--warmup", "echo why >&2; exit 4", BUSYBOX, status=125)
+        self.assertIn("status 4", error)
+        self.assertIn("why", error)
+        self.assertEqual(self.tags(), [])
+
+    def test_wrong_uses(self):
+        self.assertIn("tag", self.bake(BUSYBOX, status=125))
+        self.assertIn("readiness", self.bake("--tag", "x", "--ready", "soon", BUSYBOX, status=125))
+        self.assertIn("ready", self.bake("--tag", "x", BUSYBOX, "true", status=125))
+        self.assertIn("no-such", self.restore("no-such", "true", status=125))
+
+    def test_same_inputs_under_another_tag_take_no_room(self):
+        self.bake("--tag", "one", BUSYBOX)
+        self.assertIn("same as one", self.bake("--tag", "two", BUSYBOX))
+        folder = f"{self.env['XDG_CACHE_HOME']}/supermachine/tags"
+        self.assertEqual(os.stat(f"{folder}/one/memory.img").st_ino, os.stat(f"{folder}/two/memory.img").st_ino)
+        self.sm("snapshot", "rm", "one")
+        self.assertEqual(self.restore("two", "echo", "there"), "there\n")
+
+    def test_pool_of_a_snapshot_and_of_an_image(self):
+        self.bake("--tag", "pooled", BUSYBOX)
+        for subject in ("pooled", BUSYBOX):
+            figures = json.loads(self.sm("pool", "--engine", ENGINE, "-m", "128m", "--count", "2", "--cycles", "3", "--format", "json", subject))
+            self.assertEqual((figures["vms"], figures["cycles"], figures["failed"]), (2, 3, 0))
+            self.assertGreater(figures["exec_ms"]["min"], 0)
+
+
+class Clones(Case):
+    COUNT = 8
+
+    def test_clones_of_a_live_process_differ_and_know_the_time(self):
+        self.bake("--tag", "python", "--ready", "heartbeat", f"oci:{IMAGES}:python", "python3", "-c", SERVER, memory="256m")
+        # The saved date is an old one: the guest's clock says so before it is told.
+        ask = "echo x >/tmp/ask & cat /tmp/answer; head -c 1024 /dev/urandom | sha256sum | cut -c1-64; hostname"
+        time.sleep(2)
+        seen = {}
+        for _ in range(self.COUNT):
+            words = [BIN, "restore", "--engine", ENGINE, "-i", "python", "sh", "-c", f"{ask}; while read line; do date +%s.%N; done"]
+            with subprocess.Popen(words, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vm:
+                pid, count, uuid, drawn = vm.stdout.readline().split()
+                urandom, name = vm.stdout.readline(), vm.stdout.readline()
+                before = time.time()
+                vm.stdin.write("now\n")
+                vm.stdin.flush()
+                guest = float(vm.stdout.readline())
+                after = time.time()
+                vm.stdin.close()
+                self.assertEqual(vm.wait(LIMIT), 0)
+            self.assertEqual(count, "1")  # the same process, asked for the first time in each
+            for key, value in (("pid", pid), ("uuid", uuid), ("drawn", drawn), ("urandom", urandom), ("name", name)):
+                seen.setdefault(key, []).append(value)
+            self.assertTrue(before - 0.05 < guest < after + 0.05, (before, guest, after))
+        self.assertEqual(len(set(seen["pid"])), 1)
+        for name in ("uuid", "drawn", "urandom", "name"):
+            self.assertEqual(len(set(seen[name])), self.COUNT, name)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
