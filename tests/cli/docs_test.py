@@ -20,7 +20,7 @@ class Guide(unittest.TestCase):
         cls.home = tempfile.mkdtemp(prefix="sm-docs-", dir="/var/tmp")
         cls.addClassCleanup(shutil.rmtree, cls.home, ignore_errors=True)
         cls.env = dict(os.environ, HOME=cls.home, XDG_DATA_HOME=f"{cls.home}/data", XDG_CACHE_HOME=f"{cls.home}/cache",
-                       XDG_CONFIG_HOME=f"{cls.home}/config", PATH=os.path.dirname(BIN) + ":" + os.environ["PATH"])
+                       XDG_CONFIG_HOME=f"{cls.home}/config", XDG_STATE_HOME=f"{cls.home}/state", PATH=os.path.dirname(BIN) + ":" + os.environ["PATH"])
         layout, archive = f"{cls.home}/layout", f"{cls.home}/image.tar"
         for words in ([f"{ROOT}/tests/e2e/make-busybox-image", layout, "busybox"],
                       ["skopeo", "copy", "--quiet", f"oci:{layout}:busybox", f"docker-archive:{archive}:busybox:latest"],
