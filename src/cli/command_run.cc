@@ -91,6 +91,7 @@ Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
   o.platform = SM_TRY(parse_run_platform(typed.platform));
   if (typed.entrypoint_option->count() > 0) o.entrypoint = typed.entrypoint;
   SM_TRY_STATUS(check_keep_flags(typed.keep));
+  SM_TRY(resolve_health(o.health, {}));
   o.container = SM_TRY(parse_container_flags(typed.container));
   std::vector<std::string> file_env;
   for (const std::string& path : o.env_files) {
@@ -180,6 +181,7 @@ void add_options(Command& command, Typed& t) {
       ->capture_default_str();
   command.add_option("--cpus", t.cpus, "CPUs of the VM")->type_name("N")->capture_default_str();
   add_keep_flags(command, t.keep);
+  add_health_flags(command, o.health);
   command.add_option("-h,--hostname", o.hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST");
   command.add_flag(

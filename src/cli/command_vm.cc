@@ -66,7 +66,9 @@ std::string describe_vm(const VmRecord& vm) {
                       {"Error", vm.error},
                       {"StartedAt", time(vm.started_ns)},
                       {"FinishedAt", time(vm.finished_ns)},
-                      {"Health", vm.health}};
+                      {"Health", vm.health.empty() ? json()
+                                                   : json{{"Status", vm.health},
+                                                          {"FailingStreak", vm.health_failures}}}};
   const json config = {{"Image", vm.image},
                        {"Cmd", vm.command},
                        {"Labels", vm.labels},

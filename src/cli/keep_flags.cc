@@ -86,6 +86,28 @@ void add_keep_flags(Command& command, KeepFlags& flags) {
       ->type_name("SECONDS");
 }
 
+void add_health_flags(Command& command, HealthFlags& flags) {
+  command
+      .add_option("--health-cmd", flags.command,
+                  "Shell command that fails when the VM's command does not do its work")
+      ->type_name("COMMAND");
+  command.add_option("--health-interval", flags.interval, "Time between two checks (default: 30s)")
+      ->type_name("TIME");
+  command
+      .add_option("--health-timeout", flags.timeout,
+                  "A check that takes longer has failed (default: 30s)")
+      ->type_name("TIME");
+  command
+      .add_option("--health-start-period", flags.start_period,
+                  "So long failures do not count (default: 0s)")
+      ->type_name("TIME");
+  command
+      .add_option("--health-retries", flags.retries,
+                  "So many failures in a row make it unhealthy (default: 3)")
+      ->type_name("N");
+  command.add_flag("--no-healthcheck", flags.none, "Check nothing, whatever the image says");
+}
+
 Status check_keep_flags(const KeepFlags& flags) {
   if (!flags.name.empty()) SM_TRY_STATUS(check_name(flags.name));
   if (!flags.stop_signal.empty()) SM_TRY(parse_signal(flags.stop_signal));

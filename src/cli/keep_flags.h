@@ -28,6 +28,8 @@ struct KeepFlags {
 
 void add_keep_flags(Command& command, KeepFlags& flags);
 
+void add_health_flags(Command& command, HealthFlags& flags);
+
 // What can be said before the image is there: kInvalidArgument.
 Status check_keep_flags(const KeepFlags& flags);
 

@@ -59,6 +59,7 @@ Result<PreparedRun> prepare_run(const RunOptions& given, const std::vector<std::
   out.image = SM_TRY(load_image(wanted, SM_TRY(ImageFolders::find()), signals, observers));
   if (out.image.interrupted_by != 0) return out;
   out.request = SM_TRY(make_request(out.options, out.image.config, file_env, host));
+  out.health = SM_TRY(resolve_health(out.options.health, out.image.config));
   return out;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct PreparedRun {
   std::string cache;
   LoadedImage image;  // its layers stay where they are while this lives
   agent::ExecRequest request;
+  std::optional<HealthCheck> health;
 };
 
 // Finds or pulls the image and converts what is missing. Blocks; a signal ends it, and the image

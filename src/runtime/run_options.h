@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "oci/image_config.h"
 #include "proto/agent.h"
+#include "runtime/health_check.h"
 #include "runtime/images.h"
 
 namespace sm {
@@ -33,6 +34,7 @@ struct RunOptions {
   std::uint64_t memory_bytes = 512ull << 20;
   std::uint32_t cpus = 1;
   std::optional<agent::ContainerSettings> container;  // flags that act in the guest
+  HealthFlags health;                                 // --health-*
   bool snapshot = true;  // go on from a snapshot of a booted VM, made at the first run
 };
 

@@ -279,6 +279,34 @@ class Ends(Case):
         self.refused("contradict", "run", "--rm", "--restart", "always", BUSYBOX)
 
 
+class HealthChecks(Case):
+    def health(self, vm):
+        return self.inspect(vm)["State"]["Health"]
+
+    def test_a_check_follows_what_happens(self):
+        self.run_d("sh", "-c", "touch /ok; while :; do sleep 1000; done",
+                   options=["--name", "vm", "--health-cmd", "test -e /ok", "--health-interval", "100ms", "--health-retries", "2"])
+        self.until(lambda: self.health("vm")["Status"] == "healthy", "healthy")
+        self.assertIn("(healthy)", self.ok("ps"))
+        self.ok("exec", "vm", "rm", "/ok")
+        self.until(lambda: self.health("vm")["Status"] == "unhealthy", "unhealthy")
+        self.assertGreaterEqual(self.health("vm")["FailingStreak"], 2)
+        self.ok("exec", "vm", "touch", "/ok")
+        self.until(lambda: self.health("vm") == {"Status": "healthy", "FailingStreak": 0}, "healthy again")
+        self.ok("stop", "-t", "0", "vm")
+        self.assertIsNone(self.health("vm"))
+
+    def test_a_check_that_hangs_has_failed(self):
+        self.run_d("sleep", "1000", options=["--name", "vm", "--health-cmd", "sleep 1000", "--health-interval", "50ms",
+                                             "--health-timeout", "100ms", "--health-retries", "1"])
+        self.until(lambda: self.health("vm")["Status"] == "unhealthy", "unhealthy")
+
+    def test_wrong_options_are_refused_before_anything_starts(self):
+        self.refused("--health-interval 1x", "run", "-d", "--health-cmd", "true", "--health-interval", "1x", BUSYBOX, "true")
+        self.refused("--no-healthcheck", "run", "-d", "--health-cmd", "true", "--no-healthcheck", BUSYBOX, "true")
+        self.assertEqual(self.ok("ps", "-aq"), "")
+
+
 class Logs(Case):
     def test_times_tail_and_since(self):
         self.call("run", *ENGINE, "--name", "vm", BUSYBOX, "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; printf end")

@@ -61,6 +61,7 @@ Status Keeper::open(const PreparedRun& run) {
 
 RunOutcome Keeper::run(const PreparedRun& run, const SessionSignals& signals) {
   RunOutcome outcome;
+  health_check_ = run.health;
   if (auto opened = open(run); !opened) {
     outcome.error = std::move(opened).error();
   } else {
@@ -127,6 +128,8 @@ bool Keeper::back_off(Duration wait, const SessionSignals& signals) {
 void Keeper::note_end(const RunOutcome& outcome) {
   VmRecord& r = held_.record;
   r.worker_pid = 0;
+  r.health.clear();
+  r.health_failures = 0;
   r.exit_code = outcome.status;
   r.error = outcome.error ? text_of(*outcome.error) : "";
   r.finished_ns = unix_now_ns();
@@ -144,7 +147,6 @@ void Keeper::finish(const RunOutcome& outcome) {
   r.keeper_pid = 0;
   r.exit_code = outcome.status;
   r.stopped = stop_wanted_;
-  r.health.clear();
   if (outcome.error) r.error = text_of(*outcome.error);
   if (is_live(r.state)) r.state = VmState::kExited;
   if (r.auto_remove) {
@@ -173,9 +175,33 @@ void Keeper::on_started() {
   r.exit_code = 0;
   r.error.clear();
   r.worker_pid = control_->worker_pid();
+  watch_health();
   save();
   event("start");
   if (on_ready_) std::exchange(on_ready_, {})(std::nullopt);
+}
+
+void Keeper::watch_health() {
+  VmRecord& r = held_.record;
+  r.health_failures = 0;
+  if (!health_check_) return;
+  r.health = health_text(Health::kStarting);
+  health_ = std::make_unique<HealthMonitor>(
+      *loop_, r.exec_socket, *health_check_,
+      HealthMonitor::Host{
+          .is_paused = [this] { return held_.record.state == VmState::kPaused; },
+          .on_result = [this](Health health, std::uint32_t n) { on_health(health, n); }});
+}
+
+void Keeper::on_health(Health health, std::uint32_t failures) {
+  VmRecord& r = held_.record;
+  const auto text = health_text(health);
+  if (r.health == text && r.health_failures == failures) return;
+  const bool changed = r.health != text;
+  r.health = text;
+  r.health_failures = failures;
+  save();
+  if (changed) event("health_status: " + r.health);
 }
 
 void Keeper::on_output(agent::Stream stream, std::span<const std::byte> bytes) {
@@ -200,6 +226,7 @@ void Keeper::on_end(const SessionOutcome& outcome) {
   const Deadline deadline = Deadline::after(kLastWords);
   while (!drained() && !deadline.passed()) loop_->run_once(deadline);
   loop_->cancel_timer(std::exchange(kill_timer_, TimerId::kNone));
+  health_.reset();
   for (const auto& exec : execs_) {
     if (exec->call != 0) answer(exec->call, fail(Code::kGone, "the VM has ended"));
   }

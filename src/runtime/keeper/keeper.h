@@ -13,6 +13,7 @@
 #include "runtime/exec_session.h"
 #include "runtime/keeper/attach_peer.h"
 #include "runtime/keeper/event_log.h"
+#include "runtime/keeper/health_monitor.h"
 #include "runtime/keeper/keeper_server.h"
 #include "runtime/keeper/log_file.h"
 #include "runtime/keeper/port_publisher.h"
@@ -59,6 +60,8 @@ class Keeper final : public SessionGuardian {
   bool back_off(Duration wait, const SessionSignals& signals);
   void note_end(const RunOutcome& outcome);
   void finish(const RunOutcome& outcome);
+  void watch_health();
+  void on_health(Health health, std::uint32_t failures);
   void save();
   void event(const std::string& action);
 
@@ -82,12 +85,14 @@ class Keeper final : public SessionGuardian {
   std::unique_ptr<KeeperServer> server_;
   std::vector<KeeperServer::CallId> waiting_;  // for the end
   RestartBackoff backoff_;
+  std::optional<HealthCheck> health_check_;
   bool stop_wanted_ = false;
 
   // While a session lasts.
   EventLoop* loop_ = nullptr;
   SessionControl* control_ = nullptr;
   TimerId kill_timer_ = TimerId::kNone;
+  std::unique_ptr<HealthMonitor> health_;
   std::vector<std::unique_ptr<AttachPeer>> peers_;
   std::vector<std::unique_ptr<Exec>> execs_;
 };

@@ -121,8 +121,12 @@ void Keeper::stop(KeeperServer::CallId call, const KeeperRequest& request) {
 }
 
 void Keeper::kill(KeeperServer::CallId call, int number) {
-  stop_wanted_ = true;
+  const bool ends = number == SIGKILL || number == 0 || number == held_.record.stop_signal ||
+                    number == SIGTERM || number == SIGINT;
+  // What is sent to be noticed, such as SIGHUP, says nothing against a restart.
+  if (ends) stop_wanted_ = true;
   if (control_ == nullptr) {
+    if (!ends) return answer(call, fail(Code::kInvalidArgument, "the VM is not running"));
     waiting_.push_back(call);
     return loop_->stop();
   }

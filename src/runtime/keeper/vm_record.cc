@@ -208,6 +208,7 @@ std::string encode_record(const VmRecord& r) {
                      {"restarts", r.restarts},
                      {"stopped", r.stopped},
                      {"health", r.health},
+                     {"health_failures", r.health_failures},
                      {"keeper_pid", r.keeper_pid},
                      {"worker_pid", r.worker_pid},
                      {"exec_socket", r.exec_socket},
@@ -267,6 +268,7 @@ Result<VmRecord> parse_record(std::string_view text, std::string_view what) {
   in.take("finished_ns", out.finished_ns);
   in.take("exit_code", out.exit_code);
   in.take("restarts", out.restarts);
+  in.take("health_failures", out.health_failures);
   in.take("keeper_pid", out.keeper_pid);
   in.take("worker_pid", out.worker_pid);
   if (!in.ok() || !is_id(out.id)) return corrupt();

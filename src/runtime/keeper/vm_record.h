@@ -60,9 +60,10 @@ struct VmRecord {
   int exit_code = 0;
   std::string error;  // why there is no exit status of the command
   std::uint32_t restarts = 0;
-  bool stopped = false;  // by the user: no restart
-  std::string health;    // "", "starting", "healthy", "unhealthy"
-  pid_t keeper_pid = 0;  // while it lives
+  bool stopped = false;               // by the user: no restart
+  std::string health;                 // "", "starting", "healthy", "unhealthy"
+  std::uint32_t health_failures = 0;  // in a row
+  pid_t keeper_pid = 0;               // while it lives
   pid_t worker_pid = 0;
   std::string exec_socket;
   std::string keeper_socket;
