@@ -31,6 +31,9 @@ nlohmann::json figures(std::vector<double> ms) {
 
 Result<int> execute(Typed& typed, std::vector<std::string> words) {
   SM_TRY_STATUS(take_subject(std::move(words), "snapshot or image", typed.trial.run));
+  auto env = SM_TRY(read_env_files(typed.trial.run.env_files));
+  auto& given = typed.trial.run.env;
+  given.insert(given.begin(), env.begin(), env.end());
   typed.trial.run.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
   const PoolFigures result = SM_TRY(run_pool_trial(typed.trial, variable_of_host));
   const nlohmann::json json = {{"vms", typed.trial.count},

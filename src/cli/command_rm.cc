@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "cli/image_command.h"
+#include "cli/output.h"
 #include "cli/sizes.h"
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
@@ -54,20 +55,30 @@ Status remove_one(const VmRegistry& registry, const VmRecord& vm, bool force) {
 Status remove_all(bool force, const std::vector<std::string>& words) {
   const auto registry = SM_TRY(VmRegistry::open());
   std::vector<std::string> readable;
+  bool failed = false;
   for (const std::string& word : words) {
     const auto vm = registry.find(word);
     const Code code = vm ? Code::kInternal : vm.error().code();
     if (force && !vm && code == Code::kNotFound) continue;  // as Docker has it
-    if (force && !vm && code == Code::kCorrupt) {
-      SM_TRY_STATUS(registry.remove_unreadable(word));
-      fmt::print("{}\n", word);
+    const bool unreadable =
+        code == Code::kCorrupt || code == Code::kLimit || code == Code::kUnsupported;
+    if (force && !vm && unreadable) {
+      auto removed = registry.remove_unreadable(word);
+      if (removed) {
+        fmt::print("{}\n", word);
+      } else {
+        print_error(removed.error());
+        failed = true;
+      }
       continue;
     }
     readable.push_back(word);
   }
-  return each_vm(readable, [force](const auto& where, const VmRecord& vm) {
+  SM_TRY_STATUS(each_vm(readable, [force](const auto& where, const VmRecord& vm) {
     return remove_one(where, vm, force);
-  });
+  }));
+  if (failed) return fail(Code::kCorrupt, "not all of them were removed");
+  return {};
 }
 
 std::uint64_t size_of(const std::string& folder) {

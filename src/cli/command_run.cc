@@ -228,8 +228,6 @@ Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& 
   add_options(command, typed);
   add_container_options(command, typed.container);
   command.prefix_command();
-  // Paths of images were typed there.
-  if (::chdir(record.folder.c_str()) < 0) return fail_errno("enter " + record.folder, errno);
   bool help = false;
   const auto parsed = command.parse(record.words, help);
   if (!parsed || help) {
@@ -246,6 +244,10 @@ Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& 
   const bool stored = !record.image.starts_with("oci:") &&
                       !record.image.starts_with("oci-archive:") &&
                       !record.image.starts_with("docker-archive:");
+  // Paths of images were typed there.
+  if (!stored && ::chdir(record.folder.c_str()) < 0) {
+    return fail_errno("enter " + record.folder, errno);
+  }
   const auto colon = record.image_digest.find(':');
   if (stored && !words.empty()) words[0] = record.image_digest.substr(colon + 1);
   typed.pull = stored ? "never" : typed.pull;

@@ -1,6 +1,8 @@
 // supermachine: run OCI images as microVMs. Parses the command line, calls the runtime, translates
 // back.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <exception>
 #include <string>
@@ -55,7 +57,20 @@ int run(const std::vector<std::string>& words) {
 
 }  // namespace
 
+namespace {
+
+// Without them, files of ours would get their numbers.
+void ensure_standard_streams() {
+  int fd = 0;
+  while ((fd = ::open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
+  }
+  if (fd > STDERR_FILENO) ::close(fd);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  ensure_standard_streams();
   // The library for JSON may throw; nothing of ours does.
   try {
     return run({argv + (argc > 0 ? 1 : 0), argv + argc});

@@ -22,6 +22,17 @@ bool no_colour_wanted() {
 
 bool use_colour() { return ::isatty(STDERR_FILENO) == 1 && !no_colour_wanted(); }
 
+// What a guest or a registry has said may be in it: no terminal is to obey that.
+std::string plain(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool control = (byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F;
+    out += control ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+  }
+  return out;
+}
+
 }  // namespace
 
 void set_json_errors(bool on) { json_errors = on; }
@@ -36,12 +47,12 @@ void print_error(const Error& error) {
   }
   const bool colour = use_colour();
   fmt::print(stderr, "{}supermachine: error:{} {}\n", colour ? "\x1b[31m" : "",
-             colour ? "\x1b[0m" : "", error.cause());
-  if (!error.remedy().empty()) fmt::print(stderr, "  {}\n", error.remedy());
+             colour ? "\x1b[0m" : "", plain(error.cause()));
+  if (!error.remedy().empty()) fmt::print(stderr, "  {}\n", plain(error.remedy()));
 }
 
 void print_warning(const std::string& text) {
-  fmt::print(stderr, "supermachine: warning: {}\n", text);
+  fmt::print(stderr, "supermachine: warning: {}\n", plain(text));
 }
 
 }  // namespace sm

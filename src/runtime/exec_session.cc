@@ -154,6 +154,9 @@ Result<bool> ExecSession::dispatch(const agent::Frame& frame) {
   switch (frame.type) {
     case FrameType::kStarted: {
       const auto started = SM_TRY(agent::decode_started(frame.payload));
+      if (std::exchange(started_, true)) {
+        return fail(Code::kCorrupt, "agent protocol: a program started twice");
+      }
       callbacks_.on_started(started);
       return true;
     }

@@ -76,6 +76,7 @@ class ExecSession {
   // What the agent may still send of each stream; more than that is memory it has no right to.
   std::uint64_t output_window_[3] = {0, agent::kInitialWindow, agent::kInitialWindow};
   bool hello_seen_ = false;
+  bool started_ = false;
   bool writable_wanted_ = false;
   bool ended_ = false;
   // Outlives the session: tells a callback's caller that the session is gone.

@@ -205,6 +205,14 @@ TEST_F(ExecSessionTest, frames_may_come_byte_by_byte) {
 
 // --- the agent dies or lies ---
 
+TEST_F(ExecSessionTest, a_program_starts_once) {
+  hear_request();
+  say_hello();
+  say(agent::encode_started({.pid = 7}));
+  say(agent::encode_started({.pid = 7}));
+  expect_lost(Code::kCorrupt, "started twice");
+}
+
 TEST_F(ExecSessionTest, the_end_of_the_connection_is_a_loss) {
   hear_request();
   say_hello();

@@ -21,6 +21,10 @@ namespace {
 // So many requests to end without an end mean: now, without asking the guest.
 constexpr int kImpatience = 3;
 
+bool asks_for_end(int number) {
+  return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGKILL;
+}
+
 class Session final : public SessionControl {
  public:
   Session(const SessionConfig& config, const SessionSignals& signals, EventLoop& loop)
@@ -275,14 +279,15 @@ void Session::on_signal() {
     if (exec_ && running_ && config_.request.tty && size) exec_->send_resize(*size);
     return;
   }
+  if (asks_for_end(number) && ++end_requests_ >= kImpatience) return end_by_signal(number);
   signal(number);
 }
 
 void Session::signal(int number) {
-  const bool wants_end =
-      number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGKILL;
-  if (wants_end) ++end_requests_;
-  if (wants_end && (!running_ || end_requests_ >= kImpatience)) return end_by_signal(number);
+  if (asks_for_end(number) && !running_) {
+    ++end_requests_;
+    return end_by_signal(number);
+  }
   if (running()) exec_->send_signal(number);
 }
 

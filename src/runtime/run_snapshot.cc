@@ -30,7 +30,15 @@ Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std
 
   SessionConfig session;
   session.only_wait = options.command.empty() && machine.image.workload;
-  if (!session.only_wait) {
+  if (session.only_wait) {
+    const bool told = !options.env.empty() || !file_env.empty() || !options.workdir.empty() ||
+                      !options.user.empty() || options.tty || options.interactive;
+    if (told) {
+      return fail(Code::kInvalidArgument,
+                  "options of a command, but the snapshot's own command runs already",
+                  "name a command to run beside it");
+    }
+  } else {
     RunOptions run = options;
     // Beside a workload it is a command as of an exec.
     if (machine.image.workload) run.entrypoint = "";

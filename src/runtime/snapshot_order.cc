@@ -46,7 +46,9 @@ Result<std::unique_ptr<SnapshotOrder>> SnapshotOrder::start(EventLoop& loop, Wor
 
 SnapshotOrder::~SnapshotOrder() { thread_.join(); }
 
+// The worker is not trusted: its first answer counts.
 void SnapshotOrder::on_done(const control::Done& done) {
+  if (std::exchange(answered_, true)) return;
   thread_ = NamedThread("snapshot", [this, done, token = std::weak_ptr<int>(alive_)] {
     auto status = complete();
     result_ = status ? Result<control::Done>(done) : fail(std::move(status).error());
@@ -65,6 +67,7 @@ std::optional<Result<control::Done>> SnapshotOrder::finish() {
 }
 
 void SnapshotOrder::on_refused(const control::Refused& refused) {
+  if (std::exchange(answered_, true)) return;
   writer_.reset();
   on_done_(fail(error_from(refused.why)));
 }

@@ -64,6 +64,7 @@ class SnapshotOrder {
   std::uint64_t id_ = 0;
   std::unique_ptr<SnapshotWriter> writer_;
   UniqueFd record_;
+  bool answered_ = false;
   std::optional<Result<control::Done>> result_;  // the thread's, until it is joined
   // Posted tasks hold it weakly.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -221,6 +221,20 @@ class AttachedRun(Case):
 
 
 class Ends(Case):
+    def test_a_signal_that_is_handled_may_come_often(self):
+        self.run_d("sh", "-c", "trap 'echo again' HUP; echo up; while :; do sleep 0.02; done", options=["--name", "vm", "--restart", "always"])
+        self.until_logged("vm", "up\n")
+        for n in range(1, 6):
+            self.ok("kill", "-s", "HUP", "vm")
+            self.until(lambda: self.ok("logs", "vm").count("again") == n, f"the {n}th signal")
+        self.assertEqual(self.inspect("vm")["State"]["Status"], "running")
+
+    def test_a_stop_signal_that_comes_before_the_command_ends_it(self):
+        self.run_d("sleep", "1000", options=["--name", "vm", "--stop-signal", "QUIT", "--restart", "always"])
+        self.ok("restart", "-t", "0", "vm")
+        self.ok("stop", "-t", "-1", "vm")  # for ever, if it were lost
+        self.assertEqual(self.inspect("vm")["State"]["Status"], "exited")
+
     def test_one_that_does_not_listen_is_killed(self):
         self.run_d("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done", options=["--name", "deaf", "--stop-timeout", "1"])
         self.until_logged("deaf", "up\n")
@@ -277,6 +291,26 @@ class Ends(Case):
         self.ok("stop", "always")
         self.assertEqual(self.inspect("always")["State"]["Status"], "exited")
         self.refused("contradict", "run", "--rm", "--restart", "always", BUSYBOX)
+
+
+class Inherited(Case):
+    """What the caller has open, or has not."""
+
+    def shell(self, script):
+        return subprocess.run(["bash", "-c", script, "bash", BIN, *ENGINE, BUSYBOX], capture_output=True, timeout=LIMIT, env=self.env)
+
+    def test_a_vm_in_the_background_keeps_nothing_open(self):
+        r = self.shell('"$1" run -d --name vm "${@:2}" sleep 1000 3>&1 >/dev/null | cat')
+        self.assertEqual((r.returncode, r.stdout), (0, b""), r.stderr)
+        self.assertIn("Up ", self.ok("ps"))
+
+    def test_closed_standard_streams(self):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            with self.subTest(closed):
+                r = self.shell(f'"$1" run -d --name vm "${{@:2}}" sleep 1000 {closed}')
+                self.assertEqual(r.returncode, 0, r.stderr)
+                self.assertIn("Up ", self.ok("ps"))
+                self.ok("rm", "-f", "vm")
 
 
 class HealthChecks(Case):

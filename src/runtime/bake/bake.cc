@@ -148,7 +148,13 @@ class Baker {
 
   Result<bool> is_ready() {
     if (auto end = vm_->end()) return fail(std::move(*end));
-    if (plan_.ready.when == ReadyWhen::kHeartbeat) return !SM_TRY(file(kReadyFile)).empty();
+    if (plan_.ready.when == ReadyWhen::kHeartbeat) {
+      auto said = file(kReadyFile);
+      if (said) return !said->empty();
+      // A program may make the file anew.
+      if (said.error().code() == Code::kNotFound) return false;
+      return fail(std::move(said).error());
+    }
     const auto all = SM_TRY(listeners());
     return std::any_of(all.begin(), all.end(), [this](const TcpListener& l) {
       return !known_.contains(l) && (plan_.ready.port == 0 || l.port == plan_.ready.port);

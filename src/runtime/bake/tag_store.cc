@@ -33,7 +33,8 @@ Result<TagStore> TagStore::open(const std::string& cache_dir) {
 }
 
 Status TagStore::check(const std::string& tag) {
-  if (check_name(tag)) return {};
+  // The next writer would take one with ".tmp-" for what a crash has left.
+  if (check_name(tag) && tag.find(".tmp-") == std::string::npos) return {};
   return fail(Code::kInvalidArgument, "'" + printable(tag) + "' cannot be a tag",
               "use up to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit");
 }

@@ -80,11 +80,15 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
                       std::to_string(limit_) + " allowed",
                   "read it in parts with a program of the guest");
     }
+    // A second size would make room for more than the limit.
+    if (std::exchange(started_, true)) {
+      return fail(Code::kCorrupt, "agent protocol: a file announced twice");
+    }
     size_ = size;
     return {};
   }
   Status on_data(std::span<const std::byte> bytes) {
-    if (bytes.size() > size_ - content_.size()) {
+    if (!started_ || bytes.size() > size_ - content_.size()) {
       return fail(Code::kCorrupt, "agent protocol: more of a file than announced");
     }
     content_.insert(content_.end(), bytes.begin(), bytes.end());
@@ -120,6 +124,7 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   HookId hook_ = HookId::kNone;
   std::unique_ptr<AgentLink> link_;
   std::vector<std::byte> content_;
+  bool started_ = false;
   bool writes_ = false;
   bool finished_ = false;
   std::size_t limit_ = 0;

@@ -9,6 +9,8 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -19,8 +21,21 @@ namespace sm {
 
 namespace {
 
+// What the shell or another parent has left open, not ours, which are all closed on exec: a pipe
+// among them would not end before the VM does.
+void close_strangers() {
+  std::vector<int> strangers;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    const int fd = std::atoi(entry.path().filename().c_str());
+    if (fd > STDERR_FILENO && (::fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) strangers.push_back(fd);
+  }
+  for (const int fd : strangers) ::close(fd);
+}
+
 // No terminal, no folder, none of the shell's streams.
 bool let_go() {
+  close_strangers();
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY));
   bool good = null.valid() && ::setsid() >= 0 && ::chdir("/") == 0;
   for (int fd = 0; good && fd <= 2; ++fd) good = ::dup2(null.get(), fd) == fd;

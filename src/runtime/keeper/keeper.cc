@@ -141,7 +141,6 @@ void Keeper::note_end(const RunOutcome& outcome) {
 
 void Keeper::finish(const RunOutcome& outcome) {
   VmRecord& r = held_.record;
-  if (server_) server_->close();
   ports_.reset();
   if (log_) log_->finish();
   r.keeper_pid = 0;
@@ -156,6 +155,8 @@ void Keeper::finish(const RunOutcome& outcome) {
     save();
     held_.release();
   }
+  // Who is turned away finds a record that says how it ended.
+  if (server_) server_->close();
   for (const auto call : std::exchange(waiting_, {})) {
     server_->reply(call, {.error = {}, .status = outcome.status & 0xFF, .stats = {}});
   }
@@ -164,7 +165,13 @@ void Keeper::finish(const RunOutcome& outcome) {
 Status Keeper::on_begin(EventLoop& loop, SessionControl& control) {
   loop_ = &loop;
   control_ = &control;
-  return server_->serve(loop);
+  auto served = server_->serve(loop);
+  if (!served) {  // on_end() will not come
+    server_->leave();
+    control_ = nullptr;
+    loop_ = nullptr;
+  }
+  return served;
 }
 
 void Keeper::on_started() {

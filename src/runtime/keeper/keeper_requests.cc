@@ -80,6 +80,10 @@ void Keeper::on_request(KeeperServer::CallId call, KeeperRequest request) {
     case KeeperVerb::kUnpause:
       return pause(call, request.verb == KeeperVerb::kPause);
     case KeeperVerb::kWait:
+      // Who wants to end the VM must find room.
+      if (waiting_.size() >= KeeperServer::kMaxCalls / 2) {
+        return answer(call, fail(Code::kLimit, "too many wait for the end of the VM already"));
+      }
       return waiting_.push_back(call);
     case KeeperVerb::kStats: {
       KeeperReply reply;
@@ -109,6 +113,8 @@ void Keeper::stop(KeeperServer::CallId call, const KeeperRequest& request) {
   const auto begin = [this, seconds, signal = request.signal != 0 ? request.signal : r.stop_signal](
                          const Status&) {
     if (held_.record.state == VmState::kPaused) held_.record.state = VmState::kRunning;
+    // Whatever signal it is, a command that has not begun does not know it yet.
+    if (!control_->running()) return control_->end(signal);
     control_->signal(signal);
     loop_->cancel_timer(kill_timer_);
     if (seconds == UINT32_MAX) return;
@@ -156,7 +162,9 @@ void Keeper::pause(KeeperServer::CallId call, bool wanted) {
 }
 
 void Keeper::attach(KeeperServer::CallId call) {
-  if (control_ == nullptr) return answer(call, fail(Code::kGone, "the command is not running"));
+  if (control_ == nullptr || !control_->running()) {
+    return answer(call, fail(Code::kGone, "the command is not running"));
+  }
   UniqueFd socket = server_->take(call);
   if (!socket.valid()) return;
   auto peer = AttachPeer::start(*loop_, *control_, std::move(socket), [this] { drop_over(); });

@@ -268,7 +268,8 @@ Result<VmRecord> parse_record(std::string_view text, std::string_view what) {
   in.take("finished_ns", out.finished_ns);
   in.take("exit_code", out.exit_code);
   in.take("restarts", out.restarts);
-  in.take("health_failures", out.health_failures);
+  // Members that a former version does not write.
+  if (body.contains("health_failures")) in.take("health_failures", out.health_failures);
   in.take("keeper_pid", out.keeper_pid);
   in.take("worker_pid", out.worker_pid);
   if (!in.ok() || !is_id(out.id)) return corrupt();

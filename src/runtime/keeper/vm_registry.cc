@@ -156,6 +156,8 @@ void VmRegistry::forget_name(const VmRecord& record) const {
 Result<HeldRecord> VmRegistry::create(VmRecord record) const {
   if (record.id.empty()) record.id = SM_TRY(random_vm_id());
   if (!record.name.empty()) SM_TRY_STATUS(check_name(record.name));
+  // Who could not be read again could not be stopped.
+  SM_TRY_WITH(parse_record(encode_record(record), "the VM's record"), "too many words or labels");
   HeldRecord out;
   out.folder_ = folder_of(record.id);
   const UniqueFd guard = SM_TRY(lock());

@@ -81,6 +81,7 @@ void VmSaver::on_refused(const control::Refused& refused) {
 void VmSaver::on_order(Result<control::Done> result) { complete(std::move(result)); }
 
 void VmSaver::complete(Result<control::Done> result) {
+  if (!current_) return;
   loop_.cancel_timer(std::exchange(timer_, TimerId::kNone));
   if (order_) {
     // Its callback is below us on the stack.
