@@ -62,7 +62,6 @@ class Option {
   bool takes_value_ = false;
   bool repeats_ = false;
   bool required_ = false;
-  bool negative_ = false;  // "--no-thing{false}"
   ValueSetter set_;
   std::vector<std::string> results_;
 };
