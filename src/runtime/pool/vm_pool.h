@@ -106,7 +106,7 @@ class VmPool : public std::enable_shared_from_this<VmPool> {
   PoolCore core_;
   std::deque<PoolCore::Action> actions_;  // in the order of the core's decisions
   bool scheduled_ = false;                // run_actions() is on its way
-  bool dead_ = false;                     // the loop is gone
+  bool dead_ = false;                     // closed with nothing left, or the loop is gone
   std::map<WaiterId, Done> waiters_;
   std::map<PoolVmId, std::shared_ptr<VmEndpoint>> endpoints_;  // of VMs that are ready
 
