@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <string_view>
 #include <vector>
 
 #include "base/file.h"
 #include "vmm/snapshot/snapshot_dir.h"
+#include "vmm/snapshot/snapshot_files.h"
 
 namespace sm {
 
@@ -38,15 +38,13 @@ std::uint64_t bytes_on_disk(const fs::path& dir) {
   return bytes;
 }
 
-constexpr std::string_view kUnfinished = ".tmp-";
-
 // Newest first.
 std::vector<Found> list(const std::string& dir) {
   std::vector<Found> entries;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     // A writer's folder: not complete yet, or never to be.
-    if (entry.path().filename().string().find(kUnfinished) != std::string::npos) continue;
+    if (snapshot_files::is_temporary(entry.path().filename().string())) continue;
     struct stat info {};
     if (::stat((entry.path().string() + kUsedMark).c_str(), &info) < 0) continue;
     entries.push_back({entry.path().filename(), info.st_atim, bytes_on_disk(entry.path())});

@@ -11,13 +11,15 @@
 #include "oci/text.h"
 #include "runtime/vm_dir.h"
 #include "vmm/snapshot/snapshot_dir.h"
+#include "vmm/snapshot/snapshot_files.h"
 
 namespace sm {
 
 namespace {
 
 // memory.ok belongs to one inode and its times: the reader makes a new one.
-constexpr std::array kFiles = {"manifest.json", "state.bin", "memory.img", "memory.sum"};
+constexpr std::array kFiles = {snapshot_files::kManifest, snapshot_files::kState,
+                               snapshot_files::kMemory, snapshot_files::kMemorySum};
 
 void discard(const std::string& folder) {
   for (const char* file : kFiles) ::unlink((folder + "/" + file).c_str());
@@ -33,8 +35,8 @@ Result<TagStore> TagStore::open(const std::string& cache_dir) {
 }
 
 Status TagStore::check(const std::string& tag) {
-  // The next writer would take one with ".tmp-" for what a crash has left.
-  if (check_name(tag) && tag.find(".tmp-") == std::string::npos) return {};
+  // The next writer would take such a one for what a crash has left.
+  if (check_name(tag) && !snapshot_files::is_temporary(tag)) return {};
   return fail(Code::kInvalidArgument, "'" + printable(tag) + "' cannot be a tag",
               "use up to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit");
 }
@@ -64,7 +66,7 @@ std::optional<std::string> TagStore::find_same(const std::string& inputs,
 
 Status TagStore::link(const std::string& from, const std::string& to) const {
   // The name of a writer's folder, so that the next writer removes what a crash leaves.
-  const std::string folder = path(to) + ".tmp-" + SM_TRY(random_id()) + "0000";
+  const std::string folder = dir_ + "/" + SM_TRY(snapshot_files::temporary_name(to));
   if (::mkdir(folder.c_str(), 0700) < 0) return fail_errno("mkdir " + folder, errno);
   for (const char* file : kFiles) {
     if (::link((path(from) + "/" + file).c_str(), (folder + "/" + file).c_str()) < 0) {

@@ -23,14 +23,6 @@ constexpr std::string_view kTemporaryMark = ".tmp-";
 constexpr std::size_t kTemporaryDigits = 16;
 constexpr const char* kDigits = "0123456789abcdef";
 
-bool is_temporary(std::string_view name) {
-  const std::size_t tail = kTemporaryMark.size() + kTemporaryDigits;
-  if (name.size() <= tail) return false;
-  name.remove_prefix(name.size() - tail);
-  return name.starts_with(kTemporaryMark) &&
-         name.substr(kTemporaryMark.size()).find_first_not_of(kDigits) == std::string_view::npos;
-}
-
 bool is_known_file(std::string_view name) {
   return std::any_of(kAllFiles.begin(), kAllFiles.end(),
                      [&](const char* known) { return name == known; });
@@ -82,6 +74,14 @@ Result<Place> find_place(const std::string& path) {
   const std::string parent = slash == std::string::npos ? "." : trimmed.substr(0, slash + 1);
   place.parent = SM_TRY(open_file(parent, O_RDONLY | O_DIRECTORY));
   return place;
+}
+
+bool is_temporary(std::string_view name) {
+  const std::size_t tail = kTemporaryMark.size() + kTemporaryDigits;
+  if (name.size() <= tail) return false;
+  name.remove_prefix(name.size() - tail);
+  return name.starts_with(kTemporaryMark) &&
+         name.substr(kTemporaryMark.size()).find_first_not_of(kDigits) == std::string_view::npos;
 }
 
 Result<std::string> temporary_name(const std::string& name) {

@@ -37,6 +37,8 @@ Result<Place> find_place(const std::string& path);
 
 // "<name>.tmp-<16 random hexadecimal digits>".
 Result<std::string> temporary_name(const std::string& name);
+// One that a writer has not finished, or never will: no snapshot.
+bool is_temporary(std::string_view name);
 // 128 random bits as 32 hexadecimal digits.
 Result<std::string> random_hex();
 
