@@ -25,7 +25,7 @@ struct Typed {
 
 Result<int> execute(Typed& typed, std::vector<std::string> words) {
   BakeOptions& o = typed.options;
-  SM_TRY_STATUS(take_subject(std::move(words), "image", o.run));
+  SM_TRY_STATUS(take_subject(std::move(words), {"bake", "IMAGE", "image"}, o.run));
   if (o.folder.empty() == o.tag.empty()) {
     return fail(Code::kInvalidArgument, "a snapshot needs either a folder or a tag",
                 "give -o DIR or --tag NAME");
@@ -86,15 +86,8 @@ void add_bake(Command& app, Action& chosen) {
       "bake", "Save a VM of an image, ready to be restored: bake [OPTIONS] IMAGE [COMMAND...]");
   auto typed = std::make_shared<Typed>();
   add_options(*command, *typed);
-  command->prefix_command();
-  command->callback([&chosen, command, typed] {
-    chosen = [command, typed] {
-      auto status = execute(*typed, command->remaining());
-      if (status) return *status;
-      print_error(status.error());
-      return kOwnFailure;
-    };
-  });
+  set_run_action(*command, chosen,
+                 [typed](auto words) { return execute(*typed, std::move(words)); });
 }
 
 }  // namespace sm

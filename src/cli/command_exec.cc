@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/image_command.h"
 #include "cli/output.h"
+#include "cli/run_flags.h"
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
 #include "runtime/keeper/keeper_client.h"
@@ -19,8 +20,6 @@ namespace sm {
 
 namespace {
 
-constexpr std::size_t kMaxEnvFile = 1u << 20;
-
 struct Typed {
   bool interactive = false;
   bool tty = false;
@@ -30,12 +29,6 @@ struct Typed {
   std::string workdir;
   std::string user;
 };
-
-std::optional<std::string> host_env(const std::string& name) {
-  const char* value = ::getenv(name.c_str());
-  if (value == nullptr) return std::nullopt;
-  return value;
-}
 
 Result<agent::ExecRequest> request_of(const Typed& typed, std::vector<std::string> command) {
   agent::ExecRequest out;
@@ -48,14 +41,11 @@ Result<agent::ExecRequest> request_of(const Typed& typed, std::vector<std::strin
                 "use -w with a path that starts with /");
   }
   out.user = typed.user;
-  for (const std::string& path : typed.env_files) {
-    const std::string text = SM_TRY(read_file(path, kMaxEnvFile));
-    for (auto& entry : SM_TRY(parse_env_file(text, path, host_env))) out.env.push_back(entry);
-  }
+  out.env = SM_TRY(read_env_files(typed.env_files));
   for (const std::string& entry : typed.env) {
     if (entry.find('=') != std::string::npos) {
       out.env.push_back(entry);
-    } else if (const auto value = host_env(entry)) {
+    } else if (const auto value = variable_of_host(entry)) {
       out.env.push_back(entry + "=" + *value);
     }
   }
@@ -125,10 +115,7 @@ void add_exec(Command& app, Action& chosen) {
   command->add_flag("-i,--interactive", typed->interactive, "Keep standard input open");
   command->add_flag("-t,--tty", typed->tty, "Give the command a terminal");
   command->add_flag("-d,--detach", typed->detach, "Do not wait for the command");
-  command->add_option("-e,--env", typed->env, "Set a variable, or pass one on from here")
-      ->type_name("K=V|K");
-  command->add_option("--env-file", typed->env_files, "Read variables from a file")
-      ->type_name("FILE");
+  add_env_flags(*command, typed->env, typed->env_files);
   command->add_option("-w,--workdir", typed->workdir, "Folder to start in")->type_name("DIR");
   command->add_option("-u,--user", typed->user, "User (and group) to run as")
       ->type_name("NAME|UID[:GROUP|GID]");

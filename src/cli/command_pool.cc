@@ -30,7 +30,8 @@ nlohmann::json figures(std::vector<double> ms) {
 }
 
 Result<int> execute(Typed& typed, std::vector<std::string> words) {
-  SM_TRY_STATUS(take_subject(std::move(words), "snapshot or image", typed.trial.run));
+  SM_TRY_STATUS(take_subject(std::move(words), {"pool", "SNAPSHOT|TAG|IMAGE", "snapshot or image"},
+                             typed.trial.run));
   auto env = SM_TRY(read_env_files(typed.trial.run.env_files));
   auto& given = typed.trial.run.env;
   given.insert(given.begin(), env.begin(), env.end());
@@ -80,15 +81,8 @@ void add_pool(Command& app, Action& chosen) {
       ->type_name("SIZE")
       ->capture_default_str();
   add_command_flags(*command, typed->trial.run);
-  command->prefix_command();
-  command->callback([&chosen, command, typed] {
-    chosen = [command, typed] {
-      auto status = execute(*typed, command->remaining());
-      if (status) return *status;
-      print_error(status.error());
-      return kOwnFailure;
-    };
-  });
+  set_run_action(*command, chosen,
+                 [typed](auto words) { return execute(*typed, std::move(words)); });
 }
 
 }  // namespace sm

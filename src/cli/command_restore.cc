@@ -10,9 +10,12 @@ namespace sm {
 
 namespace {
 
-Result<RunOutcome> execute(RunOptions& o, std::vector<std::string> words) {
-  SM_TRY_STATUS(take_subject(std::move(words), "snapshot", o));
-  return run_snapshot(o, SM_TRY(read_env_files(o.env_files)), variable_of_host);
+Result<int> execute(RunOptions& o, std::vector<std::string> words) {
+  SM_TRY_STATUS(take_subject(std::move(words), {"restore", "SNAPSHOT|TAG", "snapshot"}, o));
+  const RunOutcome outcome =
+      SM_TRY(run_snapshot(o, SM_TRY(read_env_files(o.env_files)), variable_of_host));
+  if (outcome.error) print_error(*outcome.error);
+  return outcome.status;
 }
 
 }  // namespace
@@ -31,15 +34,8 @@ void add_restore(Command& app, Action& chosen) {
   command->add_option("-h,--hostname", options->hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST");
   add_command_flags(*command, *options);
-  command->prefix_command();
-  command->callback([&chosen, command, options] {
-    chosen = [command, options] {
-      const auto outcome = execute(*options, command->remaining());
-      if (!outcome) return print_error(outcome.error()), kOwnFailure;
-      if (outcome->error) print_error(*outcome->error);
-      return outcome->status;
-    };
-  });
+  set_run_action(*command, chosen,
+                 [options](auto words) { return execute(*options, std::move(words)); });
 }
 
 }  // namespace sm

@@ -12,6 +12,7 @@
 #include "cli/keep_flags.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/run_flags.h"
 #include "cli/transfer_bars.h"
 #include "cli/vm_start.h"
 #include "runtime/keeper/event_log.h"
@@ -23,7 +24,6 @@ namespace sm {
 namespace {
 
 constexpr unsigned long kMaxCpus = 32;
-constexpr std::size_t kMaxEnvFile = 1u << 20;
 
 // The options as they were typed.
 struct Typed {
@@ -39,12 +39,6 @@ struct Typed {
   KeepFlags keep;
 };
 
-std::optional<std::string> host_env(const std::string& name) {
-  const char* value = ::getenv(name.c_str());
-  if (value == nullptr) return std::nullopt;
-  return value;
-}
-
 Result<std::uint32_t> parse_cpus(const std::string& text) {
   char* end = nullptr;
   const unsigned long n = std::strtoul(text.c_str(), &end, 10);
@@ -54,22 +48,6 @@ Result<std::uint32_t> parse_cpus(const std::string& text) {
                 "give a number such as 2");
   }
   return static_cast<std::uint32_t>(n);
-}
-
-// The first word that is no option is the image; everything after it belongs to the command.
-Status take_image(std::vector<std::string> words, RunOptions& options) {
-  if (!words.empty() && words[0] == "--") words.erase(words.begin());
-  if (words.empty()) {
-    return fail(Code::kInvalidArgument, "no image given",
-                "name one: supermachine run IMAGE [COMMAND...]");
-  }
-  if (words[0].size() > 1 && words[0][0] == '-') {
-    return fail(Code::kInvalidArgument, "unknown option " + words[0],
-                "see `supermachine run --help`; options stand before the image");
-  }
-  options.image = words[0];
-  options.command.assign(words.begin() + 1, words.end());
-  return {};
 }
 
 // The guest's processor is this machine's.
@@ -84,7 +62,7 @@ Result<Platform> parse_run_platform(const std::string& text) {
 Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
                             const SessionSignals& signals) {
   RunOptions& o = typed.options;
-  SM_TRY_STATUS(take_image(std::move(words), o));
+  SM_TRY_STATUS(take_subject(std::move(words), {"run", "IMAGE", "image"}, o));
   o.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
   o.cpus = SM_TRY(parse_cpus(typed.cpus));
   o.pull = SM_TRY(parse_pull_policy(typed.pull));
@@ -93,12 +71,7 @@ Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
   SM_TRY_STATUS(check_keep_flags(typed.keep));
   SM_TRY(resolve_health(o.health, {}));
   o.container = SM_TRY(parse_container_flags(typed.container));
-  std::vector<std::string> file_env;
-  for (const std::string& path : o.env_files) {
-    const std::string text = SM_TRY(read_file(path, kMaxEnvFile));
-    auto entries = SM_TRY(parse_env_file(text, path, host_env));
-    file_env.insert(file_env.end(), entries.begin(), entries.end());
-  }
+  const auto file_env = SM_TRY(read_env_files(o.env_files));
   TransferBars transfers("pulling " + o.image, typed.quiet);
   LayerProgressBar bar;
   ImageObservers observers{transfers.observer(), bar.observer()};
@@ -109,7 +82,7 @@ Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
       inner(progress...);
     };
   }
-  return prepare_run(o, file_env, host_env, signals, observers);
+  return prepare_run(o, file_env, variable_of_host, signals, observers);
 }
 
 // The command line once more, in a form that the same options understand.
@@ -130,10 +103,10 @@ std::vector<std::string> words_again(const Command& command) {
   return out;
 }
 
-Result<RunOutcome> execute(Typed& typed, const Command& command) {
+Result<int> execute(Typed& typed, const Command& command) {
   const SessionSignals signals;
   const PreparedRun run = SM_TRY(prepare(typed, command.remaining(), signals));
-  if (run.image.interrupted_by != 0) return RunOutcome{128 + run.image.interrupted_by, {}};
+  if (run.image.interrupted_by != 0) return 128 + run.image.interrupted_by;
   const KeepFlags& keep = typed.keep;
   VmRecord record = SM_TRY(make_record(keep, run, words_again(command)));
   const VmRegistry registry = SM_TRY(VmRegistry::open());
@@ -148,31 +121,15 @@ Result<RunOutcome> execute(Typed& typed, const Command& command) {
   EventLog(registry.folder()).add(held.record, "create");
   RunOutcome outcome = start_vm(registry, std::move(held), run, !keep.detach, signals);
   if (keep.detach && outcome.status == 0 && !outcome.error) fmt::print("{}\n", id);
-  return outcome;
-}
-
-int act(Typed& typed, const Command& command) {
-  auto outcome = execute(typed, command);
-  if (!outcome) {
-    print_error(outcome.error());
-    return kOwnFailure;
-  }
-  if (outcome->error) print_error(*outcome->error);
-  return outcome->status;
+  if (outcome.error) print_error(*outcome.error);
+  return outcome.status;
 }
 
 void add_options(Command& command, Typed& t) {
   RunOptions& o = t.options;
   command.add_flag("-i,--interactive", o.interactive, "Keep standard input open");
   command.add_flag("-t,--tty", o.tty, "Give the command a terminal");
-  // One value per occurrence: `-e A=1 IMAGE` must not swallow the image.
-  command.add_option("-e,--env", o.env, "Set a variable, or pass one on from here")
-      ->type_name("K=V|K");
-  command.add_option("--env-file", o.env_files, "Read variables from a file, one per line")
-      ->type_name("FILE");
-  command.add_option("-w,--workdir", o.workdir, "Folder to start in")->type_name("DIR");
-  command.add_option("-u,--user", o.user, "User (and group) to run as")
-      ->type_name("NAME|UID[:GROUP|GID]");
+  add_command_flags(command, o);
   t.entrypoint_option =
       command.add_option("--entrypoint", t.entrypoint, "Replace the image's entrypoint")
           ->type_name("PROGRAM");
@@ -194,10 +151,6 @@ void add_options(Command& command, Typed& t) {
       ->type_name("OS/ARCH[/VARIANT]")
       ->capture_default_str();
   command.add_flag("-q,--quiet", t.quiet, "Show no progress of a download");
-  command.add_option("--engine", o.engine, "CPU engine: auto, kvm or soft")
-      ->choices({"auto", "kvm", "soft"})
-      ->type_name("ENGINE")
-      ->capture_default_str();
   command.add_flag("--no-sandbox", o.no_sandbox,
                    "Leave the VM's process unconfined, to debug it (not for untrusted guests)");
 }
@@ -216,9 +169,8 @@ void add_run(Command& app, Action& chosen) {
       "not found, 126 when it could not be executed, 125 when supermachine itself failed.\n");
   add_options(*command, *typed);
   add_container_options(*command, typed->container);
-  command->prefix_command();
-  command->callback(
-      [&chosen, command, typed] { chosen = [command, typed] { return act(*typed, *command); }; });
+  set_run_action(*command, chosen,
+                 [command, typed](const auto&) { return execute(*typed, *command); });
 }
 
 Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& signals) {
