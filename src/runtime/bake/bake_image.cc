@@ -161,9 +161,10 @@ Result<BakeOutcome> bake_image(const BakeOptions& given, const std::vector<std::
   const std::string initramfs = SM_TRY(cached_digest(assets.initramfs, cache));
   const std::string inputs = inputs_of(o, boot, saved, kernel, initramfs);
   if (!o.no_cache && !o.tag.empty()) {
-    if (const auto same = tags.find_same(inputs, o.tag)) {
-      out.linked = *same;
-      if (*same != o.tag) SM_TRY_STATUS(tags.link(*same, o.tag));
+    // One that is gone or replaced before it has its second name is made anew.
+    const auto same = tags.find_same(inputs, o.tag);
+    if (same && (same->tag == o.tag || tags.link(*same, o.tag))) {
+      out.linked = same->tag;
       return out;
     }
   }
