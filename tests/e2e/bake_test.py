@@ -115,6 +115,16 @@ class Bake(Case):
         self.sm("snapshot", "rm", "one")
         self.assertEqual(self.restore("two", "echo", "there"), "there\n")
 
+    def test_what_could_not_be_saved_or_restored_is_refused_before_the_boot(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(f"{folder}/mine")
+            self.assertIn("not a snapshot", self.bake("-o", f"{folder}/mine", "--warmup", "exit 9", BUSYBOX, status=125))
+            self.assertEqual(os.listdir(folder), ["mine"])
+        for words, why in ((("-e", b"A=\xff"), "UTF-8"), (("-w", "/" + "x" * 5000), "workdir"), (("--log", "/log"), "does not run"),
+                           (("--log", "log", "--ready", "after-ms:1"), "absolute")):
+            self.assertIn(why, self.bake("--tag", "x", "--warmup", "exit 9", *words, BUSYBOX, status=125))
+        self.assertEqual(self.tags(), [])
+
     def test_damaged_tag_is_baked_anew(self):
         self.bake("--tag", "hurt", BUSYBOX)
         os.unlink(f"{self.env['XDG_CACHE_HOME']}/supermachine/tags/hurt/state.bin")

@@ -121,6 +121,10 @@ class Snapshot {
   MemorySum sum_;
 };
 
+// Whether a snapshot could be made there, as far as that shows before: errors as of
+// SnapshotWriter::create.
+Status check_snapshot_place(const std::string& path, bool replace);
+
 // Only the manifest, for lists. The other files may be damaged.
 Result<SnapshotManifest> read_snapshot_manifest(const std::string& path);
 

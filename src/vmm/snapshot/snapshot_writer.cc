@@ -56,6 +56,10 @@ Status fsync_named(int fd, const std::string& what) {
 
 }  // namespace
 
+Status check_snapshot_place(const std::string& path, bool replace) {
+  return check_target(SM_TRY(files::find_place(path)), replace);
+}
+
 Result<std::unique_ptr<SnapshotWriter>> SnapshotWriter::create(const std::string& path,
                                                                std::uint64_t memory_bytes,
                                                                bool replace) {
