@@ -28,8 +28,10 @@ bool run_as_block(soft::Cpu& cpu, std::span<const std::uint8_t> code) {
   cpu.gpr[17] = cpu.rip - offset;
   cpu.budget = std::numeric_limits<std::int64_t>::max();
   cpu.blocks.aborted = false;
+  static soft::BlockMemory memory;
+  memory.clear();
   soft::BlockPage blocks;
-  const soft::Uop* uop = blocks.add(offset, made.all_uops(), made.all_insns());
+  const soft::Uop* uop = blocks.add(memory, offset, made.all_uops(), made.all_insns());
   while (uop != nullptr) uop = uop->handler(cpu, uop);
   return !cpu.blocks.aborted;
 }

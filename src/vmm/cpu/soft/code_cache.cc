@@ -168,7 +168,7 @@ void CodeCache::drop(const PageList& list) {
     for (const auto& page : found->second.mode) {
       if (page == nullptr) continue;
       cpu_.mmu->drop_code(*page);
-      insn_count_ -= page->insn_count();
+      insn_count_ -= page->single_count();
       --page_count_;
     }
     pages_.erase(found);
@@ -180,6 +180,7 @@ void CodeCache::drop_all() {
   ++drops_;
   for (const auto& [number, page] : pages_) machine_.pages().drop_code_holder(number, cpu_.index);
   pages_.clear();
+  memory_.clear();
   page_count_ = insn_count_ = 0;
   cpu_.mmu->flush_fetches();
 }

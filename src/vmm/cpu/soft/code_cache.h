@@ -34,9 +34,7 @@ struct CodePage {
   const std::byte* host = nullptr;  // the page's bytes
   std::unique_ptr<DecodedPage> single;
   BlockPage blocks;  // 64-bit mode only
-  std::size_t insn_count() const {
-    return (single == nullptr ? 0 : single->insns.size()) + blocks.insn_count();
-  }
+  std::size_t single_count() const { return single == nullptr ? 0 : single->insns.size(); }
 };
 
 class CodeCache {
@@ -79,6 +77,7 @@ class CodeCache {
   }
   // Where blocks are put together.
   TranslatedBlock& translated() { return *translated_; }
+  BlockMemory& memory() { return memory_; }
   void add_insns(std::size_t count) { insn_count_ += count; }
   bool full() const { return insn_count_ >= kMaxInsns; }
   // Counts how often something was dropped: then no pointer to a page or block is valid any more.
@@ -117,7 +116,8 @@ class CodeCache {
   Machine& machine_;
   std::unordered_map<std::uint64_t, PageModes> pages_;
   std::size_t page_count_ = 0;
-  std::size_t insn_count_ = 0;
+  BlockMemory memory_;
+  std::size_t insn_count_ = 0;  // with those of dropped blocks, whose memory is still taken
   std::uint64_t drops_ = 0;
   DecodedInsn single_;  // of an instruction that is not kept
   std::unique_ptr<std::array<Crossing, kCrossings>> crossings_;

@@ -44,14 +44,20 @@ struct Uop {
 };
 static_assert(sizeof(Uop) == 32);
 
+class BlockPage;
+
 // As long as a uop, so that two uops share a cache line.
 struct alignas(32) BlockHead {
   BlockHead* next_in_bucket = nullptr;
+  const BlockPage* page = nullptr;
   const DecodedInsn* insns = nullptr;
   std::uint16_t offset = 0;  // in the page
   std::uint8_t insn_count = 0;
 
   const Uop* uops() const { return reinterpret_cast<const Uop*>(this + 1); }
+  static const BlockHead* of(const Uop* block) {
+    return reinterpret_cast<const BlockHead*>(block) - 1;
+  }
 };
 static_assert(sizeof(BlockHead) == sizeof(Uop));
 
