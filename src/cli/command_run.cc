@@ -110,16 +110,16 @@ Result<int> execute(Typed& typed, const Command& command) {
   const KeepFlags& keep = typed.keep;
   VmRecord record = SM_TRY(make_record(keep, run, words_again(command)));
   const VmRegistry registry = SM_TRY(VmRegistry::open());
-  HeldRecord held = SM_TRY(registry.create(std::move(record)));
-  const std::string id = held.record.id;
+  KeeperClaim claim = SM_TRY(claim_new(registry, std::move(record)));
+  const std::string id = claim.held.record.id;
   if (!keep.cidfile.empty()) {
     if (auto written = write_file_atomic(keep.cidfile, id); !written) {
-      SM_TRY_STATUS(registry.remove(std::move(held)));
+      SM_TRY_STATUS(registry.remove(std::move(claim.held)));
       return fail(std::move(written).error());
     }
   }
-  EventLog(registry.folder()).add(held.record, "create");
-  RunOutcome outcome = start_vm(registry, std::move(held), run, !keep.detach, signals);
+  EventLog(registry.folder()).add(claim.held.record, "create");
+  RunOutcome outcome = start_vm(registry, std::move(claim), run, !keep.detach, signals);
   if (keep.detach && outcome.status == 0 && !outcome.error) fmt::print("{}\n", id);
   if (outcome.error) print_error(*outcome.error);
   return outcome.status;

@@ -146,6 +146,74 @@ class Detached(Case):
         return found
 
 
+class Races(Case):
+    """Several commands on one VM at a time."""
+
+    def at_once(self, *commands):
+        started = [subprocess.Popen([BIN, *c], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env) for c in commands]
+        out = []
+        for p in started:
+            stderr = p.communicate(timeout=LIMIT)[1].decode()
+            out.append((p.returncode, stderr))
+        return out
+
+    def test_of_several_starts_one_starts_it_and_all_are_told(self):
+        vm = self.run_d("sh", "-c", "echo up; sleep 1000", options=["--name", "vm"])
+        self.until_logged("vm", "up\n")
+        self.ok("kill", "vm")
+        self.assertEqual(self.at_once(*[["start", "vm"]] * 4), [(0, "")] * 4)
+        self.assertEqual(self.inspect("vm")["State"]["Status"], "running")
+        self.until(lambda: self.ok("logs", vm).count("up\n") == 2, "started once")
+
+    def test_what_comes_while_it_starts_is_done(self):
+        self.run_d("sleep", "1000", options=["--name", "vm"])
+        self.ok("kill", "vm")
+        for verb in (["stop", "-t", "0"], ["kill"], ["rm", "-f"]) * 5:
+            if verb[0] == "rm":
+                self.ok("rm", "-f", "vm")
+                starter = ["run", "-d", *ENGINE, "--name", "vm", BUSYBOX, "sleep", "1000"]
+            else:
+                starter = ["start", "vm"]
+            with subprocess.Popen([BIN, *starter], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.env) as p:
+                socket_of = glob.escape(self.folders.name) + "/run/supermachine/keeper-*.sock"
+                self.until(lambda: glob.glob(socket_of) or p.poll() is not None, "begins")
+                done = self.call(*verb, "vm")
+                stderr = p.communicate(timeout=LIMIT)[1].decode()
+            if done.returncode != 0:  # before there was anything to do it to
+                self.assertRegex(done.stderr.decode(), "not running|no VM")
+                self.assertEqual(p.returncode, 0, stderr)
+            elif verb[0] != "rm" or self.ok("ps", "-aq") == "":
+                self.assertNotIn("Up ", self.ok("ps"), (verb, stderr))
+            if not self.ok("ps", "-aq"):
+                self.run_d("sleep", "1000", options=["--name", "vm"])
+            self.ok("stop", "-t", "0", "vm")
+            self.assertIn("Exited", self.ok("ps", "-a")) if verb[0] != "rm" else None
+
+    def test_a_start_that_fails_changes_nothing(self):
+        self.call("run", *ENGINE, "--name", "vm", BUSYBOX, "sh", "-c", "exit 3")
+        path = glob.glob(self.folders.name + "/state/supermachine/vms/*/record.json")[0]
+        with open(path) as f:
+            record = json.load(f)
+        with open(path, "w") as f:
+            json.dump(record | {"image": "oci:/nowhere", "words": [w.encode().hex() for w in ("oci:/nowhere", "true")]}, f)
+        self.refused("/nowhere", "start", "vm")
+        state = self.inspect("vm")["State"]
+        self.assertEqual((state["Status"], state["ExitCode"], state["KeeperPid"]), ("exited", 3, 0))
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+
+    def test_an_unreadable_record_of_a_vm_that_runs_can_be_removed(self):
+        vm = self.run_d("sleep", "1000", options=["--name", "vm"])
+        state = self.inspect("vm")["State"]
+        with open(f"{self.folders.name}/state/supermachine/vms/{vm}/record.json", "w") as f:
+            f.write("{")
+        self.refused("record", "stop", "vm")
+        self.ok("rm", "-f", "vm")
+        for pid in (state["Pid"], state["KeeperPid"]):
+            self.until(lambda: not os.path.exists(f"/proc/{pid}"), "ends")
+        self.assertEqual(self.ok("ps", "-aq"), "")
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+
+
 class Events(Case):
     def test_tell_of_a_life(self):
         vm = self.run_d("sh", "-c", "exit 3", options=["--name", "vm"])

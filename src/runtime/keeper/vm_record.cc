@@ -148,6 +148,10 @@ bool is_live(VmState state) {
   return state == VmState::kRunning || state == VmState::kPaused || state == VmState::kRestarting;
 }
 
+bool is_kept(const VmRecord& record) {
+  return is_live(record.state) || (record.state == VmState::kCreated && record.keeper_pid != 0);
+}
+
 std::string restart_text(const RestartPolicy& policy) {
   for (const auto& [kind, text] : kRestarts) {
     if (kind != policy.kind) continue;

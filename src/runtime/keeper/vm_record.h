@@ -63,7 +63,7 @@ struct VmRecord {
   bool stopped = false;               // by the user: no restart
   std::string health;                 // "", "starting", "healthy", "unhealthy"
   std::uint32_t health_failures = 0;  // in a row
-  pid_t keeper_pid = 0;               // while it lives
+  pid_t keeper_pid = 0;               // while it lives, from before the start
   pid_t worker_pid = 0;
   std::string exec_socket;
   std::string keeper_socket;
@@ -77,6 +77,9 @@ struct VmRecord {
   // Not stored: the record says that the VM lives, but nobody holds its lock.
   bool lost = false;
 };
+
+// Somebody must hold the record's lock: the VM lives or is about to start.
+bool is_kept(const VmRecord& record);
 
 inline constexpr std::size_t kMaxRecord = 16u << 20;
 

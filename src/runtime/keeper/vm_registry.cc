@@ -87,6 +87,7 @@ tl::unexpected<Error> no_such_vm(const std::string& word) {
 // The keeper died without a word.
 void mark_lost(VmRecord& record) {
   record.lost = true;
+  record.keeper_pid = 0;
   record.state = VmState::kExited;
   record.exit_code = 137;
   record.error = "the process that kept the VM was killed";
@@ -193,12 +194,14 @@ Result<VmRecord> VmRegistry::read(const std::string& id) const {
     return record;
   };
   VmRecord record = SM_TRY(load());
-  if (!is_live(record.state) || is_locked(folder_of(id) + "/lock")) return record;
+  if (!is_kept(record) || is_held(id)) return record;
   // Its keeper may have written the end between our two looks.
   record = SM_TRY(load());
-  if (is_live(record.state)) mark_lost(record);
+  if (is_kept(record)) mark_lost(record);
   return record;
 }
+
+bool VmRegistry::is_held(const std::string& id) const { return is_locked(folder_of(id) + "/lock"); }
 
 Result<std::vector<std::string>> VmRegistry::ids() const {
   auto out = entries(folder_ + "/vms");
@@ -272,7 +275,7 @@ Result<HeldRecord> VmRegistry::hold(const std::string& id) const {
   if (!is_same_file(out.lock_.get(), out.folder_ + "/lock")) return no_such_vm(id);
   out.record = SM_TRY(read(id));
   // Our own lock is one, too.
-  if (is_live(out.record.state)) mark_lost(out.record);
+  if (is_kept(out.record)) mark_lost(out.record);
   return out;
 }
 
@@ -305,7 +308,7 @@ Status VmRegistry::remove(HeldRecord held) const {
 Status VmRegistry::remove_unreadable(const std::string& word) const {
   const std::string id = SM_TRY(id_of(word));
   const UniqueFd guard = SM_TRY(lock());
-  if (is_locked(folder_of(id) + "/lock")) {
+  if (is_held(id)) {
     return fail(Code::kInvalidArgument, "the VM " + short_vm_id(id) + " is running");
   }
   return discard(id);
