@@ -214,6 +214,44 @@ class Races(Case):
         self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
 
 
+@unittest.skipIf(os.geteuid() != 0, "mounts a file system")
+class FullDisk(Case):
+    def setUp(self):
+        super().setUp()
+        self.state = self.folders.name + "/state"
+        os.mkdir(self.state)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", self.state], check=True)
+
+    def tearDown(self):
+        try:
+            ids = self.call("ps", "-aq", "--no-trunc").stdout.split()
+            if ids:
+                self.call("rm", "-f", *[i.decode() for i in ids])
+        finally:
+            subprocess.run(["umount", self.state], check=True)
+        super().tearDown()
+
+    def test_the_log_gives_way_to_the_exit_status(self):
+        vm = self.run_d("sh", "-c", "yes 0123456789 | head -c 1999998; exit 7", options=["--name", "vm"])
+        self.assertEqual(self.ok("wait", vm), "7\n")
+        state = self.inspect("vm")["State"]
+        self.assertEqual((state["Status"], state["ExitCode"], state["Lost"]), ("exited", 7, False))
+        self.assertLessEqual(set(self.ok("logs", vm).splitlines()), {"0123456789"})
+
+    def test_the_exit_status_has_room_of_its_own(self):
+        vm = self.run_d("sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done", options=["--name", "vm"])
+        self.until_logged(vm, "up\n")
+        with open(self.state + "/filler", "wb", buffering=0) as f:
+            with self.assertRaises(OSError):
+                while True:
+                    f.write(b"x" * 4096)
+        self.ok("exec", vm, "true")
+        self.ok("stop", vm)
+        state = self.inspect("vm")["State"]
+        self.assertEqual((state["Status"], state["ExitCode"], state["Lost"]), ("exited", 7, False))
+        os.unlink(self.state + "/filler")
+
+
 class Events(Case):
     def test_tell_of_a_life(self):
         vm = self.run_d("sh", "-c", "exit 3", options=["--name", "vm"])

@@ -37,8 +37,15 @@ Keeper::Keeper(const VmRegistry& registry, KeeperClaim claim, bool attached, OnR
 
 Keeper::~Keeper() = default;
 
-// A record that cannot be written is no reason to lose the VM.
-void Keeper::save() { static_cast<void>(held_.save()); }
+// A record that cannot be written is no reason to lose the VM; how a VM ended is worth more than
+// what it said.
+void Keeper::save() {
+  if (held_.save() || !log_) return;
+  log_->give_way(/*all=*/false);
+  if (held_.save()) return;
+  log_->give_way(/*all=*/true);
+  static_cast<void>(held_.save());
+}
 
 void Keeper::event(const std::string& action) { events_.add(held_.record, action); }
 
@@ -49,7 +56,7 @@ Status Keeper::open(const PreparedRun& run) {
   r.keeper_pid = ::getpid();
   r.engine = run.options.engine;
   // What nobody can ask for later is not written: `run --rm` costs nothing more.
-  if (!attached_ || !r.auto_remove) log_.emplace(SM_TRY(LogWriter::open(held_.folder())));
+  if (!attached_ || !r.auto_remove) log_.emplace(LogWriter::open(held_.folder()));
   if (!r.ports.empty()) {
     ports_ = SM_TRY(PortPublisher::open(short_id_, r.exec_socket, r.ports));
     r.ports = ports_->bindings();

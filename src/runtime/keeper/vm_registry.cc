@@ -25,6 +25,8 @@ namespace {
 
 constexpr int kNameTries = 64;
 constexpr std::size_t kShortId = 12;
+// From one record of a VM to the next; an error of a keeper is much shorter.
+constexpr std::size_t kRecordGrowth = 4096;
 
 struct flock whole_file() {
   struct flock out {};
@@ -56,15 +58,29 @@ void remove_tree(const std::string& path) {
   std::filesystem::remove_all(path, ignored);
 }
 
+// Room for the next record, which may come when the disk is full. Where that is not possible, it
+// takes its chance.
+void reserve_record(const std::string& fresh, std::size_t size) {
+  const auto fd = open_file(fresh, O_WRONLY | O_CREAT, 0600);
+  if (!fd) return;
+  static_cast<void>(::posix_fallocate(fd->get(), 0, static_cast<off_t>(size + kRecordGrowth)));
+}
+
 Status write_record(const std::string& folder, const VmRecord& record) {
   const std::string fresh = folder + "/.record.json";
+  const std::string text = encode_record(record);
   {
-    const UniqueFd fd = SM_TRY(open_file(fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600));
-    SM_TRY_STATUS(write_all(fd.get(), as_byte_span(encode_record(record))));
+    // Not truncated: that would give the reserved room away.
+    const UniqueFd fd = SM_TRY(open_file(fresh, O_WRONLY | O_CREAT, 0600));
+    SM_TRY_STATUS(write_all(fd.get(), as_byte_span(text)));
+    if (::ftruncate(fd.get(), static_cast<off_t>(text.size())) < 0) {
+      return fail_errno("shorten " + fresh, errno);
+    }
   }
   if (::rename(fresh.c_str(), (folder + "/record.json").c_str()) < 0) {
     return fail_errno("rename " + fresh, errno);
   }
+  reserve_record(fresh, text.size());
   return {};
 }
 
