@@ -87,16 +87,16 @@ int start(bool attached, const std::vector<std::string>& words) {
 
 void add_start(Command& app, Action& chosen) {
   Command* command =
-      app.add_subcommand("start", "Run VMs that have ended once more: start [OPTIONS] VM...");
+      app.add_subcommand("start", "Run VMs that were created or have ended: start [OPTIONS] VM...");
   auto attached = std::make_shared<bool>(false);
   auto interactive = std::make_shared<bool>(false);
   command->add_flag("-a,--attach", *attached, "Stay attached to the command");
   command->add_flag("-i,--interactive", *interactive,
-                    "With -a: for Docker's sake; a VM made with -i gets the standard input");
+                    "The same; a VM made with -i gets the standard input");
   auto words = std::make_shared<std::vector<std::string>>();
   command->add_option("VM", *words, "Names or ids")->required();
-  command->callback([&chosen, attached, words] {
-    chosen = [attached, words] { return start(*attached, *words); };
+  command->callback([&chosen, attached, interactive, words] {
+    chosen = [attached, interactive, words] { return start(*attached || *interactive, *words); };
   });
 
   Command* again =

@@ -146,6 +146,23 @@ class Detached(Case):
         return found
 
 
+class Created(Case):
+    def test_is_run_by_start(self):
+        vm = self.ok("create", *ENGINE, "--name", "vm", "-i", BUSYBOX, "cat").strip()
+        self.assertIn("Created", self.ok("ps", "-a"))
+        self.assertEqual(self.ok("ps", "-q"), "")
+        self.refused("not running", "kill", "vm")
+        self.ok("stop", "vm")
+        self.assertEqual(self.ok("start", "-ai", "vm", stdin=b"hello\n"), "hello\n")
+        self.assertEqual(self.inspect(vm)["State"]["Status"], "exited")
+        self.ok("start", "vm")
+        self.assertIn("Up ", self.ok("ps"))
+        self.ok("rm", "-f", "vm")
+        self.refused("--detach", "create", "--detach", BUSYBOX, "true")
+        self.assertEqual(self.ok("vm", "create", "--name", "other", BUSYBOX).strip(), self.inspect("other")["Id"])
+        self.ok("rm", "other")
+
+
 class Races(Case):
     """Several commands on one VM at a time."""
 
@@ -591,6 +608,19 @@ class Ports(Case):
         self.ok("rm", "-f", "web")
         with socket.socket() as s:
             self.assertNotEqual(s.connect_ex(("127.0.0.1", port)), 0)
+
+    def test_a_free_port_is_another_at_each_start(self):
+        self.run_d("sleep", "1000", options=["--name", "vm", "-p", "80"])
+        port = int(self.ok("port", "vm", "80").rsplit(":", 1)[1])
+        self.ok("stop", "-t", "0", "vm")
+        self.assertEqual(self.inspect("vm")["NetworkSettings"]["Ports"], {})
+        self.assertEqual(self.inspect("vm")["HostConfig"]["PortBindings"], {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]})
+        with socket.socket() as s:  # somebody else's now
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
+            s.listen()
+            self.ok("start", "vm")
+            self.assertNotEqual(int(self.ok("port", "vm", "80").rsplit(":", 1)[1]), port)
 
     def test_what_cannot_be_published(self):
         for text, why in (("80-90:80-90", "ranges"), ("80/udp", "TCP"), ("[::1]:80:80", "IPv6"), ("x:80", "no port")):

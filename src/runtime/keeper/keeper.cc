@@ -157,6 +157,9 @@ void Keeper::note_end(const RunOutcome& outcome) {
 void Keeper::finish(const RunOutcome& outcome) {
   VmRecord& r = held_.record;
   ports_.reset();
+  for (PortBinding& port : r.ports) {
+    if (port.any) port.host = 0;
+  }
   if (log_) log_->finish();
   r.keeper_pid = 0;
   r.exit_code = outcome.status;

@@ -21,8 +21,9 @@ bool is_live(VmState state);
 
 struct PortBinding {
   std::string ip = "127.0.0.1";
-  std::uint16_t host = 0;  // 0: one that is free, until the VM starts
+  std::uint16_t host = 0;  // 0: none, while the VM does not run
   std::uint16_t guest = 0;
+  bool any = false;  // the port of the host is one that is free, another at each start
 };
 
 enum class RestartKind : std::uint8_t { kNo, kOnFailure, kAlways, kUnlessStopped };
