@@ -1,5 +1,4 @@
 // `events`: what happens to VMs.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/inotify.h>
@@ -9,20 +8,16 @@
 #include <cerrno>
 #include <memory>
 
-#include "base/file.h"
 #include "cli/image_command.h"
 #include "cli/times.h"
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
-#include "oci/locked_file.h"
 #include "oci/text.h"
 #include "runtime/keeper/event_log.h"
 
 namespace sm {
 
 namespace {
-
-constexpr std::size_t kMaxLine = 64u << 10;
 
 struct Typed {
   std::string since;
@@ -76,33 +71,6 @@ void print(const VmEvent& e, bool json) {
              printable(e.id), status, printable(e.image), printable(e.name));
 }
 
-// The lines of a file from where the last call stopped.
-class Lines {
- public:
-  explicit Lines(UniqueFd fd) : fd_(std::move(fd)) {}
-  int fd() const { return fd_.get(); }
-  template <class Take>
-  void read(Take take) {
-    std::array<char, 16u << 10> buffer;
-    for (ssize_t n = 0; (n = ::read(fd_.get(), buffer.data(), buffer.size())) > 0;) {
-      rest_.append(buffer.data(), static_cast<std::size_t>(n));
-      std::size_t at = 0;
-      for (auto end = rest_.find('\n'); end != std::string::npos; end = rest_.find('\n', at)) {
-        if (const auto event = parse_event(std::string_view(rest_).substr(at, end - at))) {
-          take(*event);
-        }
-        at = end + 1;
-      }
-      rest_.erase(0, at);
-      if (rest_.size() > kMaxLine) rest_.clear();
-    }
-  }
-
- private:
-  UniqueFd fd_;
-  std::string rest_;
-};
-
 Status events(const Typed& typed) {
   const Wanted wanted = SM_TRY(wanted_of(typed));
   const auto registry = SM_TRY(VmRegistry::open());
@@ -113,15 +81,9 @@ Status events(const Typed& typed) {
   const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!watch.valid()) return fail_errno("inotify", errno);
   ::inotify_add_watch(watch.get(), registry.folder().c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO);
-  if (auto older = open_file(path + ".1", O_RDONLY)) Lines(*std::move(older)).read(show);
-  Lines lines(SM_TRY(open_file(path, O_RDONLY | O_CREAT, 0600)));
+  EventReader reader(path);
   for (;;) {
-    const bool same = is_same_file(lines.fd(), path);
-    lines.read(show);
-    if (!same) {
-      lines = Lines(SM_TRY(open_file(path, O_RDONLY | O_CREAT, 0600)));
-      continue;
-    }
+    SM_TRY_STATUS(reader.read(show));
     std::fflush(stdout);
     const std::int64_t left = wanted.until - unix_now_ns();
     if (left <= 0) return {};

@@ -1,5 +1,6 @@
 // `rm`, `rename`, `prune`, `port`: records of VMs.
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
 #include "runtime/keeper/event_log.h"
+#include "runtime/keeper/keeper_claim.h"
 #include "runtime/keeper/keeper_client.h"
 #include "runtime/keeper/port_publisher.h"
 #include "runtime/paths.h"
@@ -19,6 +21,12 @@
 namespace sm {
 
 namespace {
+
+// From the wish to the end of VM and keeper; another process may start it again meanwhile.
+constexpr Duration kMostEnds = std::chrono::seconds(30);
+
+const KeeperRequest kKillNow{
+    .verb = KeeperVerb::kKill, .signal = 9, .seconds = std::nullopt, .text = {}};
 
 Status remove_held(const VmRegistry& registry, HeldRecord held) {
   const VmRecord record = held.record;
@@ -32,24 +40,53 @@ Status remove_held(const VmRegistry& registry, HeldRecord held) {
   return {};
 }
 
-Status remove_one(const VmRegistry& registry, const VmRecord& vm, bool force) {
-  auto held = registry.hold(vm.id);
-  if (!held && held.error().code() == Code::kInvalidArgument) {
-    if (!force) {
-      return fail(Code::kInvalidArgument, "the VM " + vm.name + " is running",
-                  "stop it first, or use rm -f");
+// The VM at rest, which it is brought to by `force`.
+Result<HeldRecord> hold_to_remove(const VmRegistry& registry, const VmRecord& vm, bool force) {
+  const Deadline deadline = Deadline::after(kMostEnds);
+  for (;;) {
+    auto held = registry.hold(vm.id);
+    if (held || held.error().code() != Code::kInvalidArgument || deadline.passed()) return held;
+    const auto now = registry.find(vm.id);
+    if (now && is_kept(*now)) {
+      if (!force) {
+        return fail(Code::kInvalidArgument, "the VM " + vm.name + " is running",
+                    "stop it first, or use rm -f");
+      }
+      // When it is not there any more, it has ended by itself.
+      static_cast<void>(ask_keeper(*now, kKillNow));
     }
-    // When it is not there any more, it has ended by itself.
-    static_cast<void>(ask_keeper(
-        vm, {.verb = KeeperVerb::kKill, .signal = 9, .seconds = std::nullopt, .text = {}}));
-    held = hold_when_ended(registry, vm.id);
+    // A lock has nothing that could be waited for with a deadline.
+    ::poll(nullptr, 0, 5);
   }
+}
+
+Status remove_one(const VmRegistry& registry, const VmRecord& vm, bool force) {
+  auto held = hold_to_remove(registry, vm, force);
   if (!held) {
     // One with --rm removes itself.
     const bool gone = held.error().code() == Code::kNotFound;
     return force && gone ? Status() : fail(std::move(held).error());
   }
   return remove_held(registry, *std::move(held));
+}
+
+// Of a VM whose record nobody can read only the place of its keeper's socket is known.
+Status remove_unreadable(const VmRegistry& registry, const std::string& word) {
+  const Deadline deadline = Deadline::after(kMostEnds);
+  const std::string id = SM_TRY(registry.id_of(word));
+  for (;;) {
+    auto removed = registry.remove_unreadable(id);
+    if (removed || removed.error().code() == Code::kNotFound) break;
+    if (removed.error().code() != Code::kInvalidArgument || deadline.passed()) return removed;
+    VmRecord vm;
+    vm.id = id;
+    vm.state = VmState::kRunning;
+    vm.keeper_socket = SM_TRY(keeper_socket_of(id));
+    static_cast<void>(ask_keeper(vm, kKillNow));
+    ::poll(nullptr, 0, 5);
+  }
+  if (const auto runtime = runtime_dir()) VmDir::remove_dead(*runtime);
+  return {};
 }
 
 Status remove_all(bool force, const std::vector<std::string>& words) {
@@ -63,7 +100,7 @@ Status remove_all(bool force, const std::vector<std::string>& words) {
     const bool unreadable =
         code == Code::kCorrupt || code == Code::kLimit || code == Code::kUnsupported;
     if (force && !vm && unreadable) {
-      auto removed = registry.remove_unreadable(word);
+      auto removed = remove_unreadable(registry, word);
       if (removed) {
         fmt::print("{}\n", word);
       } else {
@@ -110,16 +147,24 @@ Status prune() {
 Status rename(const std::string& word, const std::string& name) {
   const auto registry = SM_TRY(VmRegistry::open());
   const VmRecord vm = SM_TRY(registry.find(word));
-  auto held = registry.hold(vm.id);
-  if (held) {
-    SM_TRY_STATUS(registry.rename(*held, name));
-    EventLog(registry.folder()).add(held->record, "rename");
-    return {};
+  const Deadline deadline = Deadline::after(kMostEnds);
+  for (;;) {
+    auto held = registry.hold(vm.id);
+    if (held) {
+      SM_TRY_STATUS(registry.rename(*held, name));
+      EventLog(registry.folder()).add(held->record, "rename");
+      return {};
+    }
+    if (held.error().code() != Code::kInvalidArgument) return fail(std::move(held).error());
+    auto reply =
+        ask_vm(registry, vm,
+               {.verb = KeeperVerb::kRename, .signal = 0, .seconds = std::nullopt, .text = name});
+    if (reply) return {};
+    // It has ended meanwhile: then it can be held.
+    if (reply.error().code() != Code::kGone || deadline.passed()) {
+      return fail(std::move(reply).error());
+    }
   }
-  if (held.error().code() != Code::kInvalidArgument) return fail(std::move(held).error());
-  SM_TRY(ask_keeper(
-      vm, {.verb = KeeperVerb::kRename, .signal = 0, .seconds = std::nullopt, .text = name}));
-  return {};
 }
 
 Status ports(const std::vector<std::string>& words) {

@@ -59,10 +59,10 @@ Result<Platform> parse_run_platform(const std::string& text) {
 }
 
 // The image behind the options, ready to run.
-Result<PreparedRun> prepare(Typed& typed, std::vector<std::string> words,
+Result<PreparedRun> prepare(Typed& typed, const Command& command, std::vector<std::string> words,
                             const SessionSignals& signals) {
   RunOptions& o = typed.options;
-  SM_TRY_STATUS(take_subject(std::move(words), {"run", "IMAGE", "image"}, o));
+  SM_TRY_STATUS(take_subject(std::move(words), {command.get_name().c_str(), "IMAGE", "image"}, o));
   o.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
   o.cpus = SM_TRY(parse_cpus(typed.cpus));
   o.pull = SM_TRY(parse_pull_policy(typed.pull));
@@ -105,27 +105,47 @@ std::vector<std::string> words_again(const Command& command) {
 
 Result<int> execute(Typed& typed, const Command& command) {
   const SessionSignals signals;
-  const PreparedRun run = SM_TRY(prepare(typed, command.remaining(), signals));
+  const PreparedRun run = SM_TRY(prepare(typed, command, command.remaining(), signals));
   if (run.image.interrupted_by != 0) return 128 + run.image.interrupted_by;
   const KeepFlags& keep = typed.keep;
   VmRecord record = SM_TRY(make_record(keep, run, words_again(command)));
   const VmRegistry registry = SM_TRY(VmRegistry::open());
-  HeldRecord held = SM_TRY(registry.create(std::move(record)));
-  const std::string id = held.record.id;
+  KeeperClaim claim = SM_TRY(claim_new(registry, std::move(record)));
+  const std::string id = claim.held.record.id;
   if (!keep.cidfile.empty()) {
     if (auto written = write_file_atomic(keep.cidfile, id); !written) {
-      SM_TRY_STATUS(registry.remove(std::move(held)));
+      SM_TRY_STATUS(registry.remove(std::move(claim.held)));
       return fail(std::move(written).error());
     }
   }
-  EventLog(registry.folder()).add(held.record, "create");
-  RunOutcome outcome = start_vm(registry, std::move(held), run, !keep.detach, signals);
+  EventLog(registry.folder()).add(claim.held.record, "create");
+  RunOutcome outcome = start_vm(registry, std::move(claim), run, !keep.detach, signals);
   if (keep.detach && outcome.status == 0 && !outcome.error) fmt::print("{}\n", id);
   if (outcome.error) print_error(*outcome.error);
   return outcome.status;
 }
 
-void add_options(Command& command, Typed& t) {
+// The record alone: what `start` needs.
+Result<int> create(Typed& typed, const Command& command) {
+  const SessionSignals signals;
+  const PreparedRun run = SM_TRY(prepare(typed, command, command.remaining(), signals));
+  if (run.image.interrupted_by != 0) return 128 + run.image.interrupted_by;
+  const KeepFlags& keep = typed.keep;
+  const VmRegistry registry = SM_TRY(VmRegistry::open());
+  HeldRecord held = SM_TRY(registry.create(SM_TRY(make_record(keep, run, words_again(command)))));
+  if (!keep.cidfile.empty()) {
+    if (auto written = write_file_atomic(keep.cidfile, held.record.id); !written) {
+      SM_TRY_STATUS(registry.remove(std::move(held)));
+      return fail(std::move(written).error());
+    }
+  }
+  EventLog(registry.folder()).add(held.record, "create");
+  held.release();
+  fmt::print("{}\n", held.record.id);
+  return 0;
+}
+
+void add_options(Command& command, Typed& t, bool detach) {
   RunOptions& o = t.options;
   command.add_flag("-i,--interactive", o.interactive, "Keep standard input open");
   command.add_flag("-t,--tty", o.tty, "Give the command a terminal");
@@ -137,7 +157,7 @@ void add_options(Command& command, Typed& t) {
       ->type_name("SIZE")
       ->capture_default_str();
   command.add_option("--cpus", t.cpus, "CPUs of the VM")->type_name("N")->capture_default_str();
-  add_keep_flags(command, t.keep);
+  add_keep_flags(command, t.keep, detach);
   add_health_flags(command, o.health);
   command.add_option("-h,--hostname", o.hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST");
@@ -167,17 +187,30 @@ void add_run(Command& app, Action& chosen) {
       "oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME].\n"
       "The exit status is the command's; 128+N when signal N ended it; 127 when the command was\n"
       "not found, 126 when it could not be executed, 125 when supermachine itself failed.\n");
-  add_options(*command, *typed);
+  add_options(*command, *typed, /*detach=*/true);
   add_container_options(*command, typed->container);
   set_run_action(*command, chosen,
                  [command, typed](const auto&) { return execute(*typed, *command); });
+}
+
+void add_create(Command& app, Action& chosen) {
+  Command* command = app.add_subcommand(
+      "create", "Make a VM that `start` will run: create [OPTIONS] IMAGE [COMMAND...]");
+  auto typed = std::make_shared<Typed>();
+  command->set_help_flag("--help", "Print this help and exit");
+  command->footer(
+      "Prints the VM's id. IMAGE and options are those of `run`; the image is fetched now.\n");
+  add_options(*command, *typed, /*detach=*/false);
+  add_container_options(*command, typed->container);
+  set_run_action(*command, chosen,
+                 [command, typed](const auto&) { return create(*typed, *command); });
 }
 
 Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& signals) {
   Command command("run", "");
   command.set_help_flag("--help", "");
   Typed typed;
-  add_options(command, typed);
+  add_options(command, typed, /*detach=*/true);
   add_container_options(command, typed.container);
   command.prefix_command();
   bool help = false;
@@ -203,7 +236,7 @@ Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& 
   const auto colon = record.image_digest.find(':');
   if (stored && !words.empty()) words[0] = record.image_digest.substr(colon + 1);
   typed.pull = stored ? "never" : typed.pull;
-  PreparedRun run = SM_TRY(prepare(typed, std::move(words), signals));
+  PreparedRun run = SM_TRY(prepare(typed, command, std::move(words), signals));
   if (run.image.interrupted_by != 0) return run;
   if (run.image.digest != record.image_digest) {
     return fail(Code::kNotFound,

@@ -1,5 +1,6 @@
 // `start` and `restart`: VMs that have a record run again.
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <memory>
 
@@ -8,15 +9,39 @@
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
 #include "cli/vm_start.h"
+#include "runtime/keeper/keeper_client.h"
 
 namespace sm {
 
 namespace {
 
-// What a start in the background says, as a status.
+// So long may a VM go from one hand to the next.
+constexpr Duration kMostTurns = std::chrono::seconds(10);
+// A start has a deadline of its own, which is shorter.
+constexpr Duration kOthersStart = std::chrono::minutes(5);
+
+// Somebody else keeps the VM. Nothing when it runs now; false when nobody keeps it any more.
+Result<bool> started_by_another(const VmRegistry& registry, const VmRecord& vm) {
+  auto reply =
+      ask_vm(registry, vm, {.verb = KeeperVerb::kStarted, .signal = 0, .seconds = {}, .text = {}},
+             kOthersStart);
+  if (reply) return true;
+  if (reply.error().code() == Code::kGone) return false;
+  return fail(std::move(reply).error().with("another process was starting " + vm.name));
+}
+
+// What a start in the background says, as a status. Of several at a time one starts the VM, and the
+// others wait for it.
 Status start_one(const VmRegistry& registry, const VmRecord& vm) {
   const SessionSignals signals;
-  auto outcome = SM_TRY(start_again(registry, vm, /*attached=*/false, signals));
+  const Deadline deadline = Deadline::after(kMostTurns);
+  auto claim = claim_vm(registry, vm.id);
+  while (!claim && claim.error().code() == Code::kInvalidArgument && !deadline.passed()) {
+    if (SM_TRY(started_by_another(registry, vm))) return {};
+    claim = claim_vm(registry, vm.id);
+  }
+  if (!claim) return fail(std::move(claim).error());
+  auto outcome = SM_TRY(start_again(registry, *std::move(claim), /*attached=*/false, signals));
   if (outcome.error) return fail(*std::move(outcome.error));
   if (outcome.status == 0) return {};
   return fail(Code::kGone, "the start of " + vm.name + " was interrupted");
@@ -26,7 +51,17 @@ Result<int> start_attached(const std::string& word) {
   const auto registry = SM_TRY(VmRegistry::open());
   const VmRecord vm = SM_TRY(registry.find(word));
   const SessionSignals signals;
-  const auto outcome = SM_TRY(start_again(registry, vm, /*attached=*/true, signals));
+  auto claim = claim_vm(registry, vm.id);
+  const Deadline deadline = Deadline::after(kMostTurns);
+  // Somebody who renames it, for example, is done soon.
+  while (!claim && claim.error().code() == Code::kInvalidArgument && !deadline.passed()) {
+    const auto now = registry.find(vm.id);
+    if (!now || is_kept(*now)) break;
+    ::poll(nullptr, 0, 5);
+    claim = claim_vm(registry, vm.id);
+  }
+  if (!claim) return fail(std::move(claim).error());
+  const auto outcome = SM_TRY(start_again(registry, *std::move(claim), /*attached=*/true, signals));
   if (outcome.error) print_error(*outcome.error);
   return outcome.status;
 }
@@ -52,16 +87,16 @@ int start(bool attached, const std::vector<std::string>& words) {
 
 void add_start(Command& app, Action& chosen) {
   Command* command =
-      app.add_subcommand("start", "Run VMs that have ended once more: start [OPTIONS] VM...");
+      app.add_subcommand("start", "Run VMs that were created or have ended: start [OPTIONS] VM...");
   auto attached = std::make_shared<bool>(false);
   auto interactive = std::make_shared<bool>(false);
   command->add_flag("-a,--attach", *attached, "Stay attached to the command");
   command->add_flag("-i,--interactive", *interactive,
-                    "With -a: for Docker's sake; a VM made with -i gets the standard input");
+                    "The same; a VM made with -i gets the standard input");
   auto words = std::make_shared<std::vector<std::string>>();
   command->add_option("VM", *words, "Names or ids")->required();
-  command->callback([&chosen, attached, words] {
-    chosen = [attached, words] { return start(*attached, *words); };
+  command->callback([&chosen, attached, interactive, words] {
+    chosen = [attached, interactive, words] { return start(*attached || *interactive, *words); };
   });
 
   Command* again =

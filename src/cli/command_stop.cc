@@ -17,12 +17,9 @@ KeeperRequest request_of(KeeperVerb verb) {
   return {.verb = verb, .signal = 0, .seconds = std::nullopt, .text = {}};
 }
 
-// kCreated: it may be about to start.
-bool has_ended(const VmRecord& vm) { return !is_live(vm.state) && vm.state != VmState::kCreated; }
-
 Status simple(KeeperVerb verb, const std::vector<std::string>& words) {
-  return each_vm(words, [verb](const auto&, const VmRecord& vm) -> Status {
-    SM_TRY(ask_keeper(vm, request_of(verb)));
+  return each_vm(words, [verb](const auto& registry, const VmRecord& vm) -> Status {
+    SM_TRY(ask_vm(registry, vm, request_of(verb)));
     return {};
   });
 }
@@ -30,15 +27,15 @@ Status simple(KeeperVerb verb, const std::vector<std::string>& words) {
 Status kill_vms(const std::string& signal, const std::vector<std::string>& words) {
   KeeperRequest request = request_of(KeeperVerb::kKill);
   request.signal = SM_TRY(parse_signal(signal));
-  return each_vm(words, [&](const auto&, const VmRecord& vm) -> Status {
-    SM_TRY(ask_keeper(vm, request));
+  return each_vm(words, [&](const auto& registry, const VmRecord& vm) -> Status {
+    SM_TRY(ask_vm(registry, vm, request));
     return {};
   });
 }
 
 Result<int> status_after_end(const VmRegistry& registry, const VmRecord& vm) {
-  if (has_ended(vm)) return vm.exit_code;
-  auto reply = ask_keeper(vm, request_of(KeeperVerb::kWait), kForEver);
+  if (!is_kept(vm)) return vm.exit_code;
+  auto reply = ask_vm(registry, vm, request_of(KeeperVerb::kWait), kForEver);
   if (reply) return reply->status;
   if (reply.error().code() != Code::kGone) return fail(std::move(reply).error());
   // The keeper was killed, or ended while we came.
@@ -58,18 +55,14 @@ Status wait_for(const std::vector<std::string>& words) {
 }  // namespace
 
 Status stop_vm(const VmRegistry& registry, const VmRecord& vm, const StopFlags& flags) {
-  if (has_ended(vm)) return {};
   KeeperRequest request = request_of(KeeperVerb::kStop);
   if (!flags.signal.empty()) request.signal = SM_TRY(parse_signal(flags.signal));
   if (flags.seconds) {
     request.seconds = *flags.seconds < 0 ? UINT32_MAX : static_cast<std::uint32_t>(*flags.seconds);
   }
-  auto reply = ask_keeper(vm, request, kForEver);
-  if (reply || reply.error().code() != Code::kGone) {
-    return reply ? Status() : fail(std::move(reply).error());
-  }
-  const auto now = registry.find(vm.id);
-  if (!now || !is_live(now->state)) return {};  // it ended by itself meanwhile
+  auto reply = ask_vm(registry, vm, request, kForEver);
+  // At rest, or it ended by itself meanwhile.
+  if (reply || reply.error().code() == Code::kGone) return {};
   return fail(std::move(reply).error());
 }
 

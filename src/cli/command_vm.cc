@@ -30,6 +30,7 @@ void add_group(Command& app, Action& chosen, const char* name, const char* help)
   Command* group = app.add_subcommand(name, help);
   group->require_subcommand(1);
   add_run(*group, chosen);
+  add_create(*group, chosen);
   add_ps(*group, chosen, "ls");
   add_ps(*group, chosen, "ps");
   add_inspect(*group, chosen);
@@ -49,10 +50,13 @@ void add_vm_commands(Command& app, Action& chosen) {
 
 std::string describe_vm(const VmRecord& vm) {
   using nlohmann::json;
-  json ports = json::object();
+  json ports = json::object();     // that lead to it now
+  json bindings = json::object();  // that were asked for
   for (const auto& port : vm.ports) {
-    ports[std::to_string(port.guest) + "/tcp"].push_back(
-        {{"HostIp", port.ip}, {"HostPort", std::to_string(port.host)}});
+    const std::string guest = std::to_string(port.guest) + "/tcp";
+    const std::string host = std::to_string(port.host);
+    if (is_live(vm.state)) ports[guest].push_back({{"HostIp", port.ip}, {"HostPort", host}});
+    bindings[guest].push_back({{"HostIp", port.ip}, {"HostPort", port.any ? "" : host}});
   }
   const auto time = [](std::int64_t ns) { return ns == 0 ? std::string() : rfc3339(ns); };
   const json state = {{"Status", vm_state_text(vm.state)},
@@ -78,6 +82,7 @@ std::string describe_vm(const VmRecord& vm) {
                        {"StopTimeout", vm.stop_timeout_s}};
   const json host = {
       {"AutoRemove", vm.auto_remove},
+      {"PortBindings", std::move(bindings)},
       {"RestartPolicy",
        {{"Name", restart_text({vm.restart.kind, 0})}, {"MaximumRetryCount", vm.restart.most}}},
       {"Memory", vm.memory_bytes},

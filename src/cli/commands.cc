@@ -8,6 +8,7 @@ namespace sm {
 
 void add_commands(Command& app, Action& chosen) {
   add_run(app, chosen);
+  add_create(app, chosen);
   add_vm_commands(app, chosen);
   add_images(app, chosen, "images");
   add_pull(app, chosen);

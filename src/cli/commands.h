@@ -15,6 +15,7 @@ using Action = std::function<int()>;
 void add_commands(Command& app, Action& chosen);
 
 // Each stores its action in `chosen` when the user asks for it.
+void add_create(Command& app, Action& chosen);  // command_run.cc
 void add_run(Command& app, Action& chosen);
 void add_doctor(Command& app, Action& chosen);
 void add_bake(Command& app, Action& chosen);

@@ -21,6 +21,7 @@ const std::vector<TypeValues>& type_values() {
       {"save", "FORMAT", {"docker-archive", "oci-archive"}},
       {nullptr, "FORMAT", {"json", "table"}},
       {"run", "POLICY", {"missing", "always", "never"}},
+      {"create", "POLICY", {"missing", "always", "never"}},
       {nullptr, "OS/ARCH[/VARIANT]", {"linux/amd64", "linux/arm64"}},
   };
   return kValues;

@@ -26,6 +26,7 @@ const std::vector<CommandExample>& examples() {
       {{"run"}, "supermachine run -it -m 1g --cpus 2 debian:12 bash", "a shell in a larger VM"},
       {{"run"}, "tar c . | supermachine run -i busybox tar t", "files in through standard input"},
       {{"run"}, "supermachine run -d --name web -p 8080:80 nginx", "a service in the background"},
+      {{"create"}, "supermachine create --name web -p 8080:80 nginx", "`start web` runs it"},
       {{"ps"}, "supermachine ps -a", "those that have ended as well"},
       {{"ps"}, "supermachine rm $(supermachine ps -aq --filter status=exited)", "for scripts"},
       {{"logs"}, "supermachine logs -f --tail 20 web", "the last lines, and what follows"},

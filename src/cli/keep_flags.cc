@@ -64,10 +64,12 @@ std::string current_folder() {
 
 }  // namespace
 
-void add_keep_flags(Command& command, KeepFlags& flags) {
+void add_keep_flags(Command& command, KeepFlags& flags, bool detach) {
   const auto many = [&](const char* names, std::vector<std::string>& to, const char* type,
                         const char* help) { command.add_option(names, to, help)->type_name(type); };
-  command.add_flag("-d,--detach", flags.detach, "Run in the background and print the VM's id");
+  if (detach) {
+    command.add_flag("-d,--detach", flags.detach, "Run in the background and print the VM's id");
+  }
   command.add_flag("--rm", flags.remove, "Remove the VM's record and logs when it has ended");
   command.add_option("--name", flags.name, "Name of the VM")->type_name("NAME");
   command.add_option("--cidfile", flags.cidfile, "Write the VM's id to a file")->type_name("FILE");

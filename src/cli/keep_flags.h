@@ -26,7 +26,8 @@ struct KeepFlags {
   std::optional<std::uint32_t> stop_timeout;
 };
 
-void add_keep_flags(Command& command, KeepFlags& flags);
+// `detach`: with -d.
+void add_keep_flags(Command& command, KeepFlags& flags, bool detach);
 
 void add_health_flags(Command& command, HealthFlags& flags);
 

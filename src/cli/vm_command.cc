@@ -1,23 +1,14 @@
 #include "cli/vm_command.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <algorithm>
 
-#include "base/clock.h"
 #include "cli/output.h"
 #include "cli/sizes.h"
 #include "runtime/run_session.h"
 
 namespace sm {
-
-namespace {
-
-// From the end of a VM to that of its keeper.
-constexpr Duration kKeeperEnd = std::chrono::seconds(10);
-
-}  // namespace
 
 Status each_vm(const std::vector<std::string>& words, const VmAction& action, bool quiet) {
   const auto registry = SM_TRY(VmRegistry::open());
@@ -43,16 +34,6 @@ Status check_running(const VmRecord& vm) {
   return fail(
       Code::kInvalidArgument, "the VM " + vm.name + (paused ? " is paused" : " is not running"),
       paused ? "let it go on first: supermachine unpause " + vm.name : "see `supermachine ps -a`");
-}
-
-Result<HeldRecord> hold_when_ended(const VmRegistry& registry, const std::string& id) {
-  const Deadline deadline = Deadline::after(kKeeperEnd);
-  for (;;) {
-    auto held = registry.hold(id);
-    if (held || held.error().code() != Code::kInvalidArgument || deadline.passed()) return held;
-    // A lock has nothing that could be waited for with a deadline.
-    ::poll(nullptr, 0, 5);
-  }
 }
 
 std::string human_span(std::int64_t ns) {

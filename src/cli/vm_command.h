@@ -22,9 +22,6 @@ Status each_vm(const std::vector<std::string>& words, const VmAction& action, bo
 // kInvalidArgument unless programs can run in it now.
 Status check_running(const VmRecord& vm);
 
-// Waits until nobody keeps the VM any more, and takes its record. kTimeout.
-Result<HeldRecord> hold_when_ended(const VmRegistry& registry, const std::string& id);
-
 // "Up 3 minutes (Paused)", "Exited (0) 2 hours ago".
 std::string vm_status_text(const VmRecord& vm);
 // "3 minutes", without "ago".

@@ -1,6 +1,5 @@
 #include "cli/vm_start.h"
 
-#include <memory>
 #include <utility>
 
 #include "runtime/keeper/detach.h"
@@ -8,33 +7,37 @@
 
 namespace sm {
 
-RunOutcome start_vm(const VmRegistry& registry, HeldRecord held, const PreparedRun& run,
+RunOutcome start_vm(const VmRegistry& registry, KeeperClaim claim, const PreparedRun& run,
                     bool attached, const SessionSignals& signals) {
   if (attached) {
-    return Keeper(registry, std::move(held), true, [](const auto&) {}).run(run, signals);
+    return Keeper(registry, std::move(claim), true, [](const auto&) {}).run(run, signals);
   }
+  // What is left of the claim in this process is a copy.
+  KeeperServer& server = *claim.server;
   auto started = run_detached(signals, [&](ReadyPipe& pipe) {
-    Keeper keeper(registry, std::move(held), false,
+    Keeper keeper(registry, std::move(claim), false,
                   [&pipe](const std::optional<RunOutcome>& failure) { pipe.report(failure); });
     keeper.run(run, signals);
   });
-  if (started) return *std::move(started);
+  if (started) {
+    server.disown();
+    return *std::move(started);
+  }
+  // The keeper is no more, or never was: the record, which nobody holds from now on, is a lost one.
+  server.close();
   return {125, std::move(started).error()};
 }
 
-Result<RunOutcome> start_again(const VmRegistry& registry, const VmRecord& record, bool attached,
+Result<RunOutcome> start_again(const VmRegistry& registry, KeeperClaim claim, bool attached,
                                const SessionSignals& signals) {
-  HeldRecord held = SM_TRY(registry.hold(record.id));
-  const PreparedRun run = SM_TRY(prepare_again(held.record, signals));
-  if (run.image.interrupted_by != 0) return RunOutcome{128 + run.image.interrupted_by, {}};
-  VmRecord& r = held.record;
-  r.state = VmState::kCreated;
-  r.lost = false;
-  r.stopped = false;
-  r.detached = !attached;
-  r.restarts = 0;
-  r.error.clear();
-  return start_vm(registry, std::move(held), run, attached, signals);
+  auto run = prepare_again(claim.held.record, signals);
+  if (!run || run->image.interrupted_by != 0) {
+    give_back(std::move(claim));
+    if (!run) return fail(std::move(run).error());
+    return RunOutcome{128 + run->image.interrupted_by, {}};
+  }
+  claim.held.record.detached = !attached;
+  return start_vm(registry, std::move(claim), *run, attached, signals);
 }
 
 }  // namespace sm

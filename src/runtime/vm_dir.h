@@ -14,6 +14,8 @@ class VmDir {
   static Result<VmDir> create(const std::string& runtime_dir, const std::string& id);
   // Removes the folders of processes that died without cleaning up.
   static void remove_dead(const std::string& runtime_dir);
+  // Held for the moment that folders and sockets there are made or swept. kTimeout. Any thread.
+  static Result<UniqueFd> lock_all(const std::string& runtime_dir);
   // Where the folder of a VM is while it runs.
   static std::string path_of(const std::string& runtime_dir, const std::string& id) {
     return runtime_dir + "/vm-" + id;

@@ -146,6 +146,129 @@ class Detached(Case):
         return found
 
 
+class Created(Case):
+    def test_is_run_by_start(self):
+        vm = self.ok("create", *ENGINE, "--name", "vm", "-i", BUSYBOX, "cat").strip()
+        self.assertIn("Created", self.ok("ps", "-a"))
+        self.assertEqual(self.ok("ps", "-q"), "")
+        self.refused("not running", "kill", "vm")
+        self.ok("stop", "vm")
+        self.assertEqual(self.ok("start", "-ai", "vm", stdin=b"hello\n"), "hello\n")
+        self.assertEqual(self.inspect(vm)["State"]["Status"], "exited")
+        self.ok("start", "vm")
+        self.assertIn("Up ", self.ok("ps"))
+        self.ok("rm", "-f", "vm")
+        self.refused("--detach", "create", "--detach", BUSYBOX, "true")
+        self.assertEqual(self.ok("vm", "create", "--name", "other", BUSYBOX).strip(), self.inspect("other")["Id"])
+        self.ok("rm", "other")
+
+
+class Races(Case):
+    """Several commands on one VM at a time."""
+
+    def at_once(self, *commands):
+        started = [subprocess.Popen([BIN, *c], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env) for c in commands]
+        out = []
+        for p in started:
+            stderr = p.communicate(timeout=LIMIT)[1].decode()
+            out.append((p.returncode, stderr))
+        return out
+
+    def test_of_several_starts_one_starts_it_and_all_are_told(self):
+        vm = self.run_d("sh", "-c", "echo up; sleep 1000", options=["--name", "vm"])
+        self.until_logged("vm", "up\n")
+        self.ok("kill", "vm")
+        self.assertEqual(self.at_once(*[["start", "vm"]] * 4), [(0, "")] * 4)
+        self.assertEqual(self.inspect("vm")["State"]["Status"], "running")
+        self.until(lambda: self.ok("logs", vm).count("up\n") == 2, "started once")
+
+    def test_what_comes_while_it_starts_is_done(self):
+        self.run_d("sleep", "1000", options=["--name", "vm"])
+        self.ok("kill", "vm")
+        for verb in (["stop", "-t", "0"], ["kill"], ["rm", "-f"]) * 5:
+            if verb[0] == "rm":
+                self.ok("rm", "-f", "vm")
+                starter = ["run", "-d", *ENGINE, "--name", "vm", BUSYBOX, "sleep", "1000"]
+            else:
+                starter = ["start", "vm"]
+            with subprocess.Popen([BIN, *starter], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.env) as p:
+                socket_of = glob.escape(self.folders.name) + "/run/supermachine/keeper-*.sock"
+                self.until(lambda: glob.glob(socket_of) or p.poll() is not None, "begins")
+                done = self.call(*verb, "vm")
+                stderr = p.communicate(timeout=LIMIT)[1].decode()
+            if done.returncode != 0:  # before there was anything to do it to
+                self.assertRegex(done.stderr.decode(), "not running|no VM")
+                self.assertEqual(p.returncode, 0, stderr)
+            elif verb[0] != "rm" or self.ok("ps", "-aq") == "":
+                self.assertNotIn("Up ", self.ok("ps"), (verb, stderr))
+            if not self.ok("ps", "-aq"):
+                self.run_d("sleep", "1000", options=["--name", "vm"])
+            self.ok("stop", "-t", "0", "vm")
+            self.assertIn("Exited", self.ok("ps", "-a")) if verb[0] != "rm" else None
+
+    def test_a_start_that_fails_changes_nothing(self):
+        self.call("run", *ENGINE, "--name", "vm", BUSYBOX, "sh", "-c", "exit 3")
+        path = glob.glob(self.folders.name + "/state/supermachine/vms/*/record.json")[0]
+        with open(path) as f:
+            record = json.load(f)
+        with open(path, "w") as f:
+            json.dump(record | {"image": "oci:/nowhere", "words": [w.encode().hex() for w in ("oci:/nowhere", "true")]}, f)
+        self.refused("/nowhere", "start", "vm")
+        state = self.inspect("vm")["State"]
+        self.assertEqual((state["Status"], state["ExitCode"], state["KeeperPid"]), ("exited", 3, 0))
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+
+    def test_an_unreadable_record_of_a_vm_that_runs_can_be_removed(self):
+        vm = self.run_d("sleep", "1000", options=["--name", "vm"])
+        state = self.inspect("vm")["State"]
+        with open(f"{self.folders.name}/state/supermachine/vms/{vm}/record.json", "w") as f:
+            f.write("{")
+        self.refused("record", "stop", "vm")
+        self.ok("rm", "-f", "vm")
+        for pid in (state["Pid"], state["KeeperPid"]):
+            self.until(lambda: not os.path.exists(f"/proc/{pid}"), "ends")
+        self.assertEqual(self.ok("ps", "-aq"), "")
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+
+
+@unittest.skipIf(os.geteuid() != 0, "mounts a file system")
+class FullDisk(Case):
+    def setUp(self):
+        super().setUp()
+        self.state = self.folders.name + "/state"
+        os.mkdir(self.state)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", self.state], check=True)
+
+    def tearDown(self):
+        try:
+            ids = self.call("ps", "-aq", "--no-trunc").stdout.split()
+            if ids:
+                self.call("rm", "-f", *[i.decode() for i in ids])
+        finally:
+            subprocess.run(["umount", self.state], check=True)
+        super().tearDown()
+
+    def test_the_log_gives_way_to_the_exit_status(self):
+        vm = self.run_d("sh", "-c", "yes 0123456789 | head -c 1999998; exit 7", options=["--name", "vm"])
+        self.assertEqual(self.ok("wait", vm), "7\n")
+        state = self.inspect("vm")["State"]
+        self.assertEqual((state["Status"], state["ExitCode"], state["Lost"]), ("exited", 7, False))
+        self.assertLessEqual(set(self.ok("logs", vm).splitlines()), {"0123456789"})
+
+    def test_the_exit_status_has_room_of_its_own(self):
+        vm = self.run_d("sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done", options=["--name", "vm"])
+        self.until_logged(vm, "up\n")
+        with open(self.state + "/filler", "wb", buffering=0) as f:
+            with self.assertRaises(OSError):
+                while True:
+                    f.write(b"x" * 4096)
+        self.ok("exec", vm, "true")
+        self.ok("stop", vm)
+        state = self.inspect("vm")["State"]
+        self.assertEqual((state["Status"], state["ExitCode"], state["Lost"]), ("exited", 7, False))
+        os.unlink(self.state + "/filler")
+
+
 class Events(Case):
     def test_tell_of_a_life(self):
         vm = self.run_d("sh", "-c", "exit 3", options=["--name", "vm"])
@@ -485,6 +608,19 @@ class Ports(Case):
         self.ok("rm", "-f", "web")
         with socket.socket() as s:
             self.assertNotEqual(s.connect_ex(("127.0.0.1", port)), 0)
+
+    def test_a_free_port_is_another_at_each_start(self):
+        self.run_d("sleep", "1000", options=["--name", "vm", "-p", "80"])
+        port = int(self.ok("port", "vm", "80").rsplit(":", 1)[1])
+        self.ok("stop", "-t", "0", "vm")
+        self.assertEqual(self.inspect("vm")["NetworkSettings"]["Ports"], {})
+        self.assertEqual(self.inspect("vm")["HostConfig"]["PortBindings"], {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]})
+        with socket.socket() as s:  # somebody else's now
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
+            s.listen()
+            self.ok("start", "vm")
+            self.assertNotEqual(int(self.ok("port", "vm", "80").rsplit(":", 1)[1]), port)
 
     def test_what_cannot_be_published(self):
         for text, why in (("80-90:80-90", "ranges"), ("80/udp", "TCP"), ("[::1]:80:80", "IPv6"), ("x:80", "no port")):

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "runtime/keeper/vm_record.h"
 
 namespace sm {
@@ -23,13 +25,31 @@ class EventLog {
  public:
   static constexpr std::uint64_t kMaxEvents = 1u << 20;
 
-  explicit EventLog(const std::string& state_folder) : path_(state_folder + "/events") {}
+  explicit EventLog(const std::string& state_folder, std::uint64_t max_events = kMaxEvents)
+      : path_(state_folder + "/events"), max_events_(max_events) {}
   // What cannot be written is not: nothing depends on it.
   void add(const VmRecord& record, const std::string& action) const;
   const std::string& path() const { return path_; }
 
  private:
   std::string path_;
+  std::uint64_t max_events_;
+};
+
+// Reads the events from the oldest that is kept, and on while they grow: nothing is missed as long
+// as the file is not renamed more than twice between two calls. Thread: one.
+class EventReader {
+ public:
+  explicit EventReader(std::string path) : path_(std::move(path)) {}
+  // Calls `take` for each event that is there and was not seen yet.
+  Status read(const std::function<void(const VmEvent&)>& take);
+
+ private:
+  void read_file(UniqueFd& fd, const std::function<void(const VmEvent&)>& take);
+
+  std::string path_;
+  UniqueFd fd_;
+  std::string rest_;  // of a line that is not complete yet
 };
 
 std::string encode_event(const VmEvent& event);

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "runtime/paths.h"
 #include "runtime/run_session.h"
 #include "runtime/unix_connect.h"
 
@@ -24,38 +23,44 @@ std::string text_of(const Error& error) {
 
 }  // namespace
 
-Keeper::Keeper(const VmRegistry& registry, HeldRecord held, bool attached, OnReady on_ready)
+Keeper::Keeper(const VmRegistry& registry, KeeperClaim claim, bool attached, OnReady on_ready)
     : registry_(registry),
-      held_(std::move(held)),
+      held_(std::move(claim.held)),
       attached_(attached),
       on_ready_(std::move(on_ready)),
       short_id_(short_vm_id(held_.record.id)),
-      events_(registry.folder()) {}
+      ran_before_(claim.before.state != VmState::kCreated),
+      events_(registry.folder()),
+      server_(std::move(claim.server)) {
+  server_->handle([this](auto call, auto request) { on_request(call, std::move(request)); });
+}
 
 Keeper::~Keeper() = default;
 
-// A record that cannot be written is no reason to lose the VM.
-void Keeper::save() { static_cast<void>(held_.save()); }
+// A record that cannot be written is no reason to lose the VM; how a VM ended is worth more than
+// what it said.
+void Keeper::save() {
+  if (held_.save() || !log_) return;
+  log_->give_way(/*all=*/false);
+  if (held_.save()) return;
+  log_->give_way(/*all=*/true);
+  static_cast<void>(held_.save());
+}
 
 void Keeper::event(const std::string& action) { events_.add(held_.record, action); }
 
 Status Keeper::open(const PreparedRun& run) {
   VmRecord& r = held_.record;
-  const std::string runtime = SM_TRY(runtime_dir());
   const std::string folder = SM_TRY(vm_folder(short_id_));
   r.exec_socket = folder + "/exec.sock";
-  r.keeper_socket = runtime + "/keeper-" + short_id_ + ".sock";
   r.keeper_pid = ::getpid();
   r.engine = run.options.engine;
   // What nobody can ask for later is not written: `run --rm` costs nothing more.
-  if (!attached_ || !r.auto_remove) log_.emplace(SM_TRY(LogWriter::open(held_.folder())));
+  if (!attached_ || !r.auto_remove) log_.emplace(LogWriter::open(held_.folder()));
   if (!r.ports.empty()) {
     ports_ = SM_TRY(PortPublisher::open(short_id_, r.exec_socket, r.ports));
     r.ports = ports_->bindings();
   }
-  server_ = SM_TRY(KeeperServer::listen(
-      r.keeper_socket, [this](auto call, auto request) { on_request(call, std::move(request)); }));
-  // From now on the VM can be stopped.
   return held_.save();
 }
 
@@ -68,8 +73,18 @@ RunOutcome Keeper::run(const PreparedRun& run, const SessionSignals& signals) {
     outcome = run_until_over(run, signals);
   }
   finish(outcome);
-  if (on_ready_) std::exchange(on_ready_, {})(outcome);
+  tell_start(outcome);
   return outcome;
+}
+
+void Keeper::tell_start(const std::optional<RunOutcome>& failure) {
+  for (const auto call : std::exchange(starters_, {})) {
+    KeeperReply reply;
+    if (failure) reply.error = Error(Code::kGuest, "its start was ended");
+    if (failure && failure->error) reply.error = failure->error;
+    server_->reply(call, reply);
+  }
+  if (on_ready_) std::exchange(on_ready_, {})(failure);
 }
 
 RunOutcome Keeper::run_until_over(const PreparedRun& run, const SessionSignals& signals) {
@@ -142,21 +157,24 @@ void Keeper::note_end(const RunOutcome& outcome) {
 void Keeper::finish(const RunOutcome& outcome) {
   VmRecord& r = held_.record;
   ports_.reset();
+  for (PortBinding& port : r.ports) {
+    if (port.any) port.host = 0;
+  }
   if (log_) log_->finish();
   r.keeper_pid = 0;
   r.exit_code = outcome.status;
   r.stopped = stop_wanted_;
   if (outcome.error) r.error = text_of(*outcome.error);
-  if (is_live(r.state)) r.state = VmState::kExited;
+  if (is_live(r.state) || ran_before_) r.state = VmState::kExited;
   if (r.auto_remove) {
     event("destroy");
+    server_->hide();
     static_cast<void>(registry_.remove(std::move(held_)));
+    server_->close();
   } else {
     save();
-    held_.release();
+    let_go(held_, *server_);
   }
-  // Who is turned away finds a record that says how it ended.
-  if (server_) server_->close();
   for (const auto call : std::exchange(waiting_, {})) {
     server_->reply(call, {.error = {}, .status = outcome.status & 0xFF, .stats = {}});
   }
@@ -185,7 +203,7 @@ void Keeper::on_started() {
   watch_health();
   save();
   event("start");
-  if (on_ready_) std::exchange(on_ready_, {})(std::nullopt);
+  tell_start(std::nullopt);
 }
 
 void Keeper::watch_health() {

@@ -14,7 +14,7 @@
 #include "runtime/keeper/attach_peer.h"
 #include "runtime/keeper/event_log.h"
 #include "runtime/keeper/health_monitor.h"
-#include "runtime/keeper/keeper_server.h"
+#include "runtime/keeper/keeper_claim.h"
 #include "runtime/keeper/log_file.h"
 #include "runtime/keeper/port_publisher.h"
 #include "runtime/keeper/restart_backoff.h"
@@ -30,7 +30,7 @@ class Keeper final : public SessionGuardian {
   using OnReady = std::function<void(const std::optional<RunOutcome>& failure)>;
 
   // `attached`: the command has this process's standard streams and terminal.
-  Keeper(const VmRegistry& registry, HeldRecord held, bool attached, OnReady on_ready);
+  Keeper(const VmRegistry& registry, KeeperClaim claim, bool attached, OnReady on_ready);
   ~Keeper() override;
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
@@ -60,6 +60,8 @@ class Keeper final : public SessionGuardian {
   bool back_off(Duration wait, const SessionSignals& signals);
   void note_end(const RunOutcome& outcome);
   void finish(const RunOutcome& outcome);
+  // To our creator, and to all who asked for it.
+  void tell_start(const std::optional<RunOutcome>& failure);
   void watch_health();
   void on_health(Health health, std::uint32_t failures);
   void save();
@@ -79,11 +81,13 @@ class Keeper final : public SessionGuardian {
   const bool attached_;
   OnReady on_ready_;
   const std::string short_id_;
+  const bool ran_before_;
   std::optional<LogWriter> log_;
   EventLog events_;
   std::unique_ptr<PortPublisher> ports_;
   std::unique_ptr<KeeperServer> server_;
-  std::vector<KeeperServer::CallId> waiting_;  // for the end
+  std::vector<KeeperServer::CallId> waiting_;   // for the end
+  std::vector<KeeperServer::CallId> starters_;  // for the start
   RestartBackoff backoff_;
   std::optional<HealthCheck> health_check_;
   bool stop_wanted_ = false;

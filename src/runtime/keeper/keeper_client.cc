@@ -9,12 +9,15 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "runtime/keeper/vm_registry.h"
 #include "runtime/unix_connect.h"
 
 namespace sm {
 
 namespace {
+
+// From the lock of a record to what it says of its new state, and from a keeper's last word to the
+// end of its lock.
+constexpr Duration kMostMotion = std::chrono::seconds(10);
 
 class Patience {
  public:
@@ -80,7 +83,7 @@ struct Answer {
 
 Result<Answer> ask(const VmRecord& vm, const KeeperRequest& request, Duration most) {
   const Patience patience(most);
-  if (!is_live(vm.state) && vm.state != VmState::kCreated) return gone(vm);
+  if (!is_kept(vm)) return gone(vm);
   auto socket = connect_unix(vm.keeper_socket);
   if (!socket) return gone(vm);
   SM_TRY_STATUS(send_all(socket->get(), encode_request(request), vm, patience));
@@ -106,6 +109,25 @@ Result<KeeperReply> ask_keeper(const VmRecord& vm, const KeeperRequest& request,
     return fail(*std::move(answer.reply.error));
   }
   return std::move(answer.reply);
+}
+
+Result<KeeperReply> ask_vm(const VmRegistry& registry, VmRecord vm, const KeeperRequest& request,
+                           Duration patience) {
+  const Deadline deadline = Deadline::after(kMostMotion);
+  for (;;) {
+    auto reply = ask_keeper(vm, request, patience);
+    if (reply || reply.error().code() != Code::kGone) return reply;
+    auto found = registry.find(vm.id);
+    if (!found && found.error().code() == Code::kNotFound) return gone(vm);
+    vm = SM_TRY(std::move(found));
+    if (!is_kept(vm) && !registry.is_held(vm.id)) return gone(vm);
+    if (deadline.passed()) {
+      return fail(Code::kTimeout,
+                  "the keeper of the VM " + short_vm_id(vm.id) + " does not answer");
+    }
+    // A lock has nothing that could be waited for with a deadline.
+    ::poll(nullptr, 0, 5);
+  }
 }
 
 Result<UniqueFd> attach_to_keeper(const VmRecord& vm) {

@@ -17,7 +17,7 @@ using nlohmann::json;
 
 constexpr int kMaxSignal = 64;
 
-constexpr std::array<std::pair<KeeperVerb, std::string_view>, 9> kVerbs = {{
+constexpr std::array<std::pair<KeeperVerb, std::string_view>, 10> kVerbs = {{
     {KeeperVerb::kStop, "stop"},
     {KeeperVerb::kKill, "kill"},
     {KeeperVerb::kPause, "pause"},
@@ -27,6 +27,7 @@ constexpr std::array<std::pair<KeeperVerb, std::string_view>, 9> kVerbs = {{
     {KeeperVerb::kRename, "rename"},
     {KeeperVerb::kAttach, "attach"},
     {KeeperVerb::kExec, "exec"},
+    {KeeperVerb::kStarted, "started"},
 }};
 
 tl::unexpected<Error> malformed() {

@@ -22,11 +22,12 @@ enum class KeeperVerb : std::uint8_t {
   kKill,  // signal
   kPause,
   kUnpause,
-  kWait,  // replied to at the end of this run of the command
+  kWait,  // replied to when the VM is over for good: not at the end of a run that another follows
   kStats,
   kRename,  // text: the new name
   kAttach,
-  kExec,  // text: an exec frame; runs on without anybody who listens
+  kExec,     // text: an exec frame; runs on without anybody who listens
+  kStarted,  // replied to when the command runs, or has failed to start: with the error
 };
 
 struct KeeperRequest {

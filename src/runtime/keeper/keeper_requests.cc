@@ -100,6 +100,12 @@ void Keeper::on_request(KeeperServer::CallId call, KeeperRequest request) {
       return attach(call);
     case KeeperVerb::kExec:
       return exec(call, request.text);
+    case KeeperVerb::kStarted:
+      if (!on_ready_) return answer(call, {});
+      if (starters_.size() >= KeeperServer::kMaxCalls / 4) {
+        return answer(call, fail(Code::kLimit, "too many wait for the start of the VM already"));
+      }
+      return starters_.push_back(call);
   }
 }
 

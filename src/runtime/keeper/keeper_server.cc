@@ -8,7 +8,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <utility>
+
+#include "runtime/vm_dir.h"
 
 namespace sm {
 
@@ -19,19 +22,21 @@ constexpr Duration kRequestTime = std::chrono::seconds(10);
 
 }  // namespace
 
-Result<std::unique_ptr<KeeperServer>> KeeperServer::listen(const std::string& path,
-                                                           Handler handler) {
+Result<std::unique_ptr<KeeperServer>> KeeperServer::listen(const std::string& path) {
   // Who finds a socket under its name finds somebody who listens.
   const std::string fresh = path + "~";
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (fresh.size() >= sizeof(address.sun_path)) {
-    return fail(Code::kInvalidArgument, "socket path too long: " + path,
+    return fail(Code::kUnsupported, "socket path too long: " + path,
                 "set a shorter XDG_RUNTIME_DIR");
   }
   std::memcpy(address.sun_path, fresh.c_str(), fresh.size() + 1);
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return fail_errno("socket", errno);
+  // Between bind and listen it looks like one that a dead keeper left.
+  const auto folder = std::filesystem::path(path).parent_path().string();
+  const UniqueFd guard = SM_TRY(VmDir::lock_all(folder));
   ::unlink(fresh.c_str());
   // SAFETY: sockaddr_un begins with the family, as the sockets API defines.
   auto* const generic = reinterpret_cast<const sockaddr*>(&address);
@@ -39,7 +44,7 @@ Result<std::unique_ptr<KeeperServer>> KeeperServer::listen(const std::string& pa
       ::rename(fresh.c_str(), path.c_str()) < 0) {
     return fail_errno("listen on " + path, errno);
   }
-  return std::unique_ptr<KeeperServer>(new KeeperServer(path, std::move(fd), std::move(handler)));
+  return std::unique_ptr<KeeperServer>(new KeeperServer(path, std::move(fd)));
 }
 
 KeeperServer::~KeeperServer() {
@@ -66,10 +71,21 @@ void KeeperServer::leave() {
   loop_ = nullptr;
 }
 
+void KeeperServer::hide() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+  path_.clear();
+}
+
 void KeeperServer::close() {
   if (loop_ != nullptr) loop_->remove(std::exchange(watch_, WatchId::kNone));
-  if (!listener_.valid()) return;
-  ::unlink(path_.c_str());
+  hide();
+  // A process that was forked off may hold a copy: this turns away in all.
+  if (listener_.valid()) ::shutdown(listener_.get(), SHUT_RDWR);
+  listener_.reset();
+}
+
+void KeeperServer::disown() {
+  path_.clear();
   listener_.reset();
 }
 

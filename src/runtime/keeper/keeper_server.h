@@ -25,8 +25,9 @@ class KeeperServer {
   // To be answered by reply() or take(), now or later.
   using Handler = std::function<void(CallId, KeeperRequest)>;
 
-  // A socket in a private folder; what an earlier keeper left there is replaced.
-  static Result<std::unique_ptr<KeeperServer>> listen(const std::string& path, Handler handler);
+  // A socket in the runtime folder; what an earlier keeper left there is replaced. Who comes before
+  // serve() waits. kUnsupported when the path is too long.
+  static Result<std::unique_ptr<KeeperServer>> listen(const std::string& path);
   ~KeeperServer();
   KeeperServer(const KeeperServer&) = delete;
   KeeperServer& operator=(const KeeperServer&) = delete;
@@ -35,9 +36,17 @@ class KeeperServer {
 
   // Begins to serve on this loop; leave() before it goes. Calls stay open over both.
   Status serve(EventLoop& loop);
+  // Before the first serve().
+  void handle(Handler handler) { handler_ = std::move(handler); }
   void leave();
-  // Nobody can come any more. Open calls can still be answered.
+  // Nobody finds the socket any more. To be called while the VM's lock is held: afterwards the name
+  // may be another keeper's.
+  void hide();
+  // Nobody can come any more; who waits to be let in is turned away. Open calls can still be
+  // answered.
   void close();
+  // A fork of this process has the server now.
+  void disown();
 
   // Needs no loop. A client that has left hears nothing.
   void reply(CallId id, const KeeperReply& reply);
@@ -53,15 +62,15 @@ class KeeperServer {
     bool asked = false;
   };
 
-  KeeperServer(std::string path, UniqueFd listener, Handler handler)
-      : path_(std::move(path)), listener_(std::move(listener)), handler_(std::move(handler)) {}
+  KeeperServer(std::string path, UniqueFd listener)
+      : path_(std::move(path)), listener_(std::move(listener)) {}
   void on_connection();
   void watch(CallId id);
   void unwatch(Call& call);
   void receive(CallId id);
   void forget(CallId id);
 
-  std::string path_;
+  std::string path_;  // empty: hidden
   UniqueFd listener_;
   Handler handler_;
   EventLoop* loop_ = nullptr;

@@ -22,9 +22,8 @@ class KeeperServerTest : public testing::Test {
     vm_.state = VmState::kRunning;
     vm_.keeper_socket = dir_ + "/keeper.sock";
     loop_ = EventLoop::create().value();
-    server_ = KeeperServer::listen(vm_.keeper_socket, [this](auto call, auto request) {
-                on_request_(call, request);
-              }).value();
+    server_ = KeeperServer::listen(vm_.keeper_socket).value();
+    server_->handle([this](auto call, auto request) { on_request_(call, request); });
   }
   ~KeeperServerTest() override { std::filesystem::remove_all(dir_); }
 

@@ -22,6 +22,11 @@ namespace {
 // Longer than any line that a writer makes.
 constexpr std::size_t kMaxLine = kMaxLogText + 64;
 
+std::uint64_t offset_of(int fd) {
+  const off_t at = ::lseek(fd, 0, SEEK_CUR);
+  return at < 0 ? 0 : static_cast<std::uint64_t>(at);
+}
+
 }  // namespace
 
 std::string encode_log_line(const LogLine& line) {
@@ -46,10 +51,10 @@ std::optional<LogLine> parse_log_line(std::string_view line) {
   return out;
 }
 
-Result<LogWriter> LogWriter::open(const std::string& folder, std::uint64_t max_file) {
-  UniqueFd fd = SM_TRY(open_file(folder + "/log", O_WRONLY | O_CREAT | O_APPEND, 0600));
-  const std::uint64_t size = SM_TRY(file_size(fd.get()));
-  return LogWriter(folder, std::move(fd), size, max_file);
+LogWriter LogWriter::open(const std::string& folder, std::uint64_t max_file) {
+  LogWriter out(folder, UniqueFd(), 0, max_file);
+  out.reopen();
+  return out;
 }
 
 void LogWriter::write(agent::Stream stream, std::span<const std::byte> bytes) {
@@ -81,16 +86,56 @@ void LogWriter::finish() {
   write(agent::Stream::kStderr, {});
 }
 
-void LogWriter::put(const std::string& lines) {
-  if (size_ > 0 && size_ + lines.size() > max_file_) {
-    const std::string path = folder_ + "/log";
-    const bool moved = ::rename(path.c_str(), (path + ".1").c_str()) == 0;
-    auto fresh = open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    if (!moved || !fresh) return;
-    fd_ = *std::move(fresh);
-    size_ = 0;
+// The new file has its name last: without it the old one goes on being `log`.
+bool LogWriter::rotate() {
+  const std::string path = folder_ + "/log";
+  const std::string next = folder_ + "/.log";
+  auto fresh = open_file(next, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+  if (!fresh || ::rename(path.c_str(), (path + ".1").c_str()) != 0) return false;
+  if (::rename(next.c_str(), path.c_str()) != 0) {
+    ::rename((path + ".1").c_str(), path.c_str());
+    return false;
   }
-  if (write_all(fd_.get(), as_byte_span(lines))) size_ += lines.size();
+  fd_ = *std::move(fresh);
+  size_ = 0;
+  return true;
+}
+
+// All of them or nothing: half a line would spoil the next one.
+bool LogWriter::append(const std::string& lines) {
+  if (write_all(fd_.get(), as_byte_span(lines))) {
+    size_ += lines.size();
+    return true;
+  }
+  // Making a file shorter needs no room.
+  static_cast<void>(::ftruncate(fd_.get(), static_cast<off_t>(size_)) == 0);
+  return false;
+}
+
+void LogWriter::put(const std::string& lines) {
+  if (!fd_.valid() && !reopen()) return;
+  if (size_ > 0 && size_ + lines.size() > max_file_ && !rotate()) {
+    give_way(/*all=*/false);
+    if (!rotate()) give_way(/*all=*/true);
+  }
+  if (append(lines)) return;
+  // The latest is worth more than the oldest.
+  give_way(/*all=*/false);
+  static_cast<void>(append(lines));
+}
+
+void LogWriter::give_way(bool all) {
+  ::unlink((folder_ + "/log.1").c_str());
+  if (!all || !fd_.valid() || ::ftruncate(fd_.get(), 0) != 0) return;
+  size_ = 0;
+}
+
+bool LogWriter::reopen() {
+  auto fd = open_file(folder_ + "/log", O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (!fd) return false;
+  size_ = file_size(fd->get()).value_or(0);
+  fd_ = *std::move(fd);
+  return true;
 }
 
 Status LogReader::read_file(int fd, const std::function<void(const LogLine&)>& take) {
@@ -121,6 +166,11 @@ Status LogReader::read(const std::function<void(const LogLine&)>& take) {
     }
   }
   for (;;) {
+    // A log that gave way to a full disk begins again in the same file.
+    if (fd_.valid() && file_size(fd_.get()).value_or(0) < offset_of(fd_.get())) {
+      ::lseek(fd_.get(), 0, SEEK_SET);
+      rest_.clear();
+    }
     if (fd_.valid()) SM_TRY_STATUS(read_file(fd_.get(), take));
     // Looked at before the last read of the old file, so that nothing is missed between the two.
     if (fd_.valid() && is_same_file(fd_.get(), path)) return {};

@@ -38,13 +38,17 @@ std::optional<LogLine> parse_log_line(std::string_view line);
 class LogWriter {
  public:
   // `folder` is the VM's; what an earlier start has written stays.
-  static Result<LogWriter> open(const std::string& folder, std::uint64_t max_file = kMaxLogFile);
+  // A log that cannot be opened is tried again with each line.
+  static LogWriter open(const std::string& folder, std::uint64_t max_file = kMaxLogFile);
   LogWriter(LogWriter&&) = default;
   LogWriter& operator=(LogWriter&&) = delete;
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
   ~LogWriter() = default;
 
+  // A full disk: what was kept goes, so that there is room for the record. The older file first; an
+  // empty file goes on.
+  void give_way(bool all);
   // An empty span ends the stream: what is held back is written. What a full disk does not take is
   // dropped: a VM does not stop for its log.
   void write(agent::Stream stream, std::span<const std::byte> bytes);
@@ -53,6 +57,9 @@ class LogWriter {
  private:
   LogWriter(std::string folder, UniqueFd fd, std::uint64_t size, std::uint64_t max_file)
       : folder_(std::move(folder)), fd_(std::move(fd)), size_(size), max_file_(max_file) {}
+  bool reopen();
+  bool rotate();
+  bool append(const std::string& lines);
   void put(const std::string& lines);
 
   std::string folder_;

@@ -1,7 +1,9 @@
 #include "runtime/keeper/log_file.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <filesystem>
 
@@ -41,8 +43,60 @@ class LogTest : public testing::Test {
 constexpr auto kOut = agent::Stream::kStdout;
 constexpr auto kErr = agent::Stream::kStderr;
 
+// Files of this process cannot grow beyond that, as on a disk that is full.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t bytes) {
+    ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit wanted{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &wanted);
+  }
+  ~FileLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+  FileLimit(const FileLimit&) = delete;
+  FileLimit& operator=(const FileLimit&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(LogTest, WhatIsNotTakenWholeIsNotTakenAtAll) {
+  auto log = LogWriter::open(dir_);
+  LogReader reader(dir_);
+  put(log, kOut, "first\n");
+  {
+    const FileLimit full(fs::file_size(dir_ + "/log") + 30);
+    put(log, kOut, std::string(100, 'x') + "\n");
+  }
+  put(log, kOut, "last\n");
+  EXPECT_EQ(all(reader), "o.first|o.last|");
+}
+
+TEST_F(LogTest, GivesWayAndGoesOn) {
+  auto log = LogWriter::open(dir_, 1000);
+  LogReader reader(dir_);
+  for (int i = 0; i < 12; ++i) put(log, kOut, std::string(100, 'x') + "\n");
+  all(reader);
+  EXPECT_TRUE(fs::exists(dir_ + "/log.1"));
+  log.give_way(/*all=*/false);
+  EXPECT_FALSE(fs::exists(dir_ + "/log.1"));
+  log.give_way(/*all=*/true);
+  EXPECT_EQ(fs::file_size(dir_ + "/log"), 0u);
+  put(log, kOut, "on\n");
+  EXPECT_EQ(all(reader), "o.on|");
+}
+
+TEST_F(LogTest, AFolderThatIsNotThereIsNoObstacle) {
+  auto log = LogWriter::open(dir_ + "/later");
+  put(log, kOut, "lost\n");
+  fs::create_directory(dir_ + "/later");
+  put(log, kOut, "kept\n");
+  LogReader reader(dir_ + "/later");
+  EXPECT_EQ(all(reader), "o.kept|");
+}
+
 TEST_F(LogTest, StreamsStayApartAndPartOfALineIsNone) {
-  auto log = LogWriter::open(dir_).value();
+  auto log = LogWriter::open(dir_);
   LogReader reader(dir_);
   put(log, kOut, "one\ntw");
   put(log, kErr, "oops\n");
@@ -56,7 +110,7 @@ TEST_F(LogTest, StreamsStayApartAndPartOfALineIsNone) {
 }
 
 TEST_F(LogTest, LongLinesAreCut) {
-  auto log = LogWriter::open(dir_).value();
+  auto log = LogWriter::open(dir_);
   put(log, kOut, std::string(2 * kMaxLogText + 5, 'x') + "\n");
   std::size_t bytes = 0, lines = 0, whole = 0;
   LogReader reader(dir_);
@@ -71,7 +125,7 @@ TEST_F(LogTest, LongLinesAreCut) {
 }
 
 TEST_F(LogTest, RotatesAndTheReaderFollows) {
-  auto log = LogWriter::open(dir_, 1000).value();
+  auto log = LogWriter::open(dir_, 1000);
   LogReader reader(dir_);
   std::size_t seen = 0;
   for (int i = 0; i < 200; ++i) {
@@ -92,11 +146,11 @@ TEST_F(LogTest, RotatesAndTheReaderFollows) {
 
 TEST_F(LogTest, GoesOnAfterAnEarlierStart) {
   {
-    auto log = LogWriter::open(dir_).value();
+    auto log = LogWriter::open(dir_);
     put(log, kOut, "a\n");
   }
   {
-    auto log = LogWriter::open(dir_).value();
+    auto log = LogWriter::open(dir_);
     put(log, kOut, "b\n");
   }
   LogReader reader(dir_);

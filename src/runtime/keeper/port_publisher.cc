@@ -39,6 +39,7 @@ Result<PortBinding> parse_port(const std::string& text) {
   const auto last = rest.rfind(':');
   out.guest = SM_TRY(number_of(last == std::string::npos ? rest : rest.substr(last + 1), text,
                                /*zero=*/false));
+  out.any = true;
   if (last == std::string::npos) return out;
   rest.erase(last);
   if (const auto colon = rest.rfind(':'); colon != std::string::npos) {
@@ -50,6 +51,7 @@ Result<PortBinding> parse_port(const std::string& text) {
     }
   }
   if (!rest.empty()) out.host = SM_TRY(number_of(rest, text, /*zero=*/true));
+  out.any = out.host == 0;
   return out;
 }
 
@@ -74,7 +76,7 @@ PortPublisher::~PortPublisher() { thread_->stop(); }
 
 Status PortPublisher::open_all(const std::shared_ptr<VmEndpoint>& vm) {
   for (PortBinding& port : bindings_) {
-    auto forward = PortForward::open(*thread_, vm, port.host, port.guest, port.ip);
+    auto forward = PortForward::open(*thread_, vm, port.any ? 0 : port.host, port.guest, port.ip);
     if (!forward) {
       return fail(Error(Code::kInvalidArgument, std::move(forward).error().cause())
                       .with("publish " + port_text(port))

@@ -13,6 +13,7 @@ TEST(Ports, AreParsed) {
     EXPECT_EQ(port->host, host) << text;
     EXPECT_EQ(port->guest, guest) << text;
   };
+  EXPECT_TRUE(parse_port("80")->any && parse_port("0:80")->any && !parse_port("1:80")->any);
   is("80", "127.0.0.1", 0, 80);
   is("8080:80", "127.0.0.1", 8080, 80);
   is("0:80/tcp", "127.0.0.1", 0, 80);

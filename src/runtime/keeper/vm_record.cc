@@ -99,6 +99,8 @@ void take_ports(Members& in, std::vector<PortBinding>& out) {
     members.take("ip", port.ip);
     members.take("host", port.host);
     members.take("guest", port.guest);
+    // A former version does not write it.
+    if (item.contains("any")) members.take("any", port.any);
     if (!members.ok()) return in.spoil();
     out.push_back(std::move(port));
   }
@@ -148,6 +150,10 @@ bool is_live(VmState state) {
   return state == VmState::kRunning || state == VmState::kPaused || state == VmState::kRestarting;
 }
 
+bool is_kept(const VmRecord& record) {
+  return is_live(record.state) || (record.state == VmState::kCreated && record.keeper_pid != 0);
+}
+
 std::string restart_text(const RestartPolicy& policy) {
   for (const auto& [kind, text] : kRestarts) {
     if (kind != policy.kind) continue;
@@ -177,7 +183,7 @@ Result<RestartPolicy> parse_restart(const std::string& text) {
 std::string encode_record(const VmRecord& r) {
   json ports = json::array();
   for (const auto& p : r.ports) {
-    ports.push_back({{"ip", p.ip}, {"host", p.host}, {"guest", p.guest}});
+    ports.push_back({{"ip", p.ip}, {"host", p.host}, {"guest", p.guest}, {"any", p.any}});
   }
   json words = json::array();
   for (const auto& word : r.words) words.push_back(to_hex(word));

@@ -21,8 +21,9 @@ bool is_live(VmState state);
 
 struct PortBinding {
   std::string ip = "127.0.0.1";
-  std::uint16_t host = 0;  // 0: one that is free, until the VM starts
+  std::uint16_t host = 0;  // 0: none, while the VM does not run
   std::uint16_t guest = 0;
+  bool any = false;  // the port of the host is one that is free, another at each start
 };
 
 enum class RestartKind : std::uint8_t { kNo, kOnFailure, kAlways, kUnlessStopped };
@@ -63,7 +64,7 @@ struct VmRecord {
   bool stopped = false;               // by the user: no restart
   std::string health;                 // "", "starting", "healthy", "unhealthy"
   std::uint32_t health_failures = 0;  // in a row
-  pid_t keeper_pid = 0;               // while it lives
+  pid_t keeper_pid = 0;               // while it lives, from before the start
   pid_t worker_pid = 0;
   std::string exec_socket;
   std::string keeper_socket;
@@ -77,6 +78,9 @@ struct VmRecord {
   // Not stored: the record says that the VM lives, but nobody holds its lock.
   bool lost = false;
 };
+
+// Somebody must hold the record's lock: the VM lives or is about to start.
+bool is_kept(const VmRecord& record);
 
 inline constexpr std::size_t kMaxRecord = 16u << 20;
 

@@ -25,6 +25,8 @@ namespace {
 
 constexpr int kNameTries = 64;
 constexpr std::size_t kShortId = 12;
+// From one record of a VM to the next; an error of a keeper is much shorter.
+constexpr std::size_t kRecordGrowth = 4096;
 
 struct flock whole_file() {
   struct flock out {};
@@ -56,15 +58,29 @@ void remove_tree(const std::string& path) {
   std::filesystem::remove_all(path, ignored);
 }
 
+// Room for the next record, which may come when the disk is full. Where that is not possible, it
+// takes its chance.
+void reserve_record(const std::string& fresh, std::size_t size) {
+  const auto fd = open_file(fresh, O_WRONLY | O_CREAT, 0600);
+  if (!fd) return;
+  static_cast<void>(::posix_fallocate(fd->get(), 0, static_cast<off_t>(size + kRecordGrowth)));
+}
+
 Status write_record(const std::string& folder, const VmRecord& record) {
   const std::string fresh = folder + "/.record.json";
+  const std::string text = encode_record(record);
   {
-    const UniqueFd fd = SM_TRY(open_file(fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600));
-    SM_TRY_STATUS(write_all(fd.get(), as_byte_span(encode_record(record))));
+    // Not truncated: that would give the reserved room away.
+    const UniqueFd fd = SM_TRY(open_file(fresh, O_WRONLY | O_CREAT, 0600));
+    SM_TRY_STATUS(write_all(fd.get(), as_byte_span(text)));
+    if (::ftruncate(fd.get(), static_cast<off_t>(text.size())) < 0) {
+      return fail_errno("shorten " + fresh, errno);
+    }
   }
   if (::rename(fresh.c_str(), (folder + "/record.json").c_str()) < 0) {
     return fail_errno("rename " + fresh, errno);
   }
+  reserve_record(fresh, text.size());
   return {};
 }
 
@@ -87,6 +103,7 @@ tl::unexpected<Error> no_such_vm(const std::string& word) {
 // The keeper died without a word.
 void mark_lost(VmRecord& record) {
   record.lost = true;
+  record.keeper_pid = 0;
   record.state = VmState::kExited;
   record.exit_code = 137;
   record.error = "the process that kept the VM was killed";
@@ -193,12 +210,14 @@ Result<VmRecord> VmRegistry::read(const std::string& id) const {
     return record;
   };
   VmRecord record = SM_TRY(load());
-  if (!is_live(record.state) || is_locked(folder_of(id) + "/lock")) return record;
+  if (!is_kept(record) || is_held(id)) return record;
   // Its keeper may have written the end between our two looks.
   record = SM_TRY(load());
-  if (is_live(record.state)) mark_lost(record);
+  if (is_kept(record)) mark_lost(record);
   return record;
 }
+
+bool VmRegistry::is_held(const std::string& id) const { return is_locked(folder_of(id) + "/lock"); }
 
 Result<std::vector<std::string>> VmRegistry::ids() const {
   auto out = entries(folder_ + "/vms");
@@ -272,7 +291,7 @@ Result<HeldRecord> VmRegistry::hold(const std::string& id) const {
   if (!is_same_file(out.lock_.get(), out.folder_ + "/lock")) return no_such_vm(id);
   out.record = SM_TRY(read(id));
   // Our own lock is one, too.
-  if (is_live(out.record.state)) mark_lost(out.record);
+  if (is_kept(out.record)) mark_lost(out.record);
   return out;
 }
 
@@ -305,7 +324,7 @@ Status VmRegistry::remove(HeldRecord held) const {
 Status VmRegistry::remove_unreadable(const std::string& word) const {
   const std::string id = SM_TRY(id_of(word));
   const UniqueFd guard = SM_TRY(lock());
-  if (is_locked(folder_of(id) + "/lock")) {
+  if (is_held(id)) {
     return fail(Code::kInvalidArgument, "the VM " + short_vm_id(id) + " is running");
   }
   return discard(id);

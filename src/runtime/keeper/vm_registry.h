@@ -51,8 +51,12 @@ class VmRegistry {
   Result<std::vector<VmRecord>> all() const;
   // By name, id, or the beginning of an id. kNotFound, or kInvalidArgument when it is ambiguous.
   Result<VmRecord> find(const std::string& word) const;
+  // The id alone, also of one whose record cannot be read.
+  Result<std::string> id_of(const std::string& word) const;
   // Takes the record of a VM that does not live. kInvalidArgument when it does.
   Result<HeldRecord> hold(const std::string& id) const;
+  // Somebody holds the record: its keeper, or for a moment who changes or removes it.
+  bool is_held(const std::string& id) const;
   Status rename(HeldRecord& held, const std::string& name) const;
   // The record, its logs and its name. The lock goes with it.
   Status remove(HeldRecord held) const;
@@ -69,7 +73,6 @@ class VmRegistry {
   std::string name_path(const std::string& name) const { return folder_ + "/names/" + name; }
   Result<UniqueFd> lock() const;
   Result<VmRecord> read(const std::string& id) const;
-  Result<std::string> id_of(const std::string& word) const;
   Result<std::vector<std::string>> ids() const;
   bool name_taken(const std::string& name) const;
   Status claim_name(VmRecord& record) const;

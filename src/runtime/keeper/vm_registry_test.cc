@@ -89,6 +89,19 @@ TEST_F(RegistryTest, WhoHoldsTheLockLives) {
   EXPECT_TRUE(registry_->hold(held.record.id)->record.lost);
 }
 
+TEST_F(RegistryTest, OneThatIsAboutToStartIsKeptOrLost) {
+  auto held = make("web");
+  EXPECT_FALSE(is_kept(*registry_->find("web")));  // made only
+  held.record.keeper_pid = 1;
+  ASSERT_TRUE(held.save());
+  EXPECT_TRUE(is_kept(*registry_->find("web")));
+  EXPECT_TRUE(registry_->is_held(held.record.id));
+  held.release();
+  EXPECT_FALSE(registry_->is_held(held.record.id));
+  EXPECT_TRUE(registry_->find("web")->lost);
+  EXPECT_FALSE(is_kept(*registry_->find("web")));
+}
+
 TEST_F(RegistryTest, TheLockOutlivesTheParentButNotTheKeeper) {
   int pipe_fds[2];
   ASSERT_EQ(::pipe(pipe_fds), 0);
