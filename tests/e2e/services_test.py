@@ -113,20 +113,20 @@ class Redis(ServiceCase):
     def redis(self, *words, **more):
         return self.answer("redis-cli", "-p", self.port, *words, **more)
 
-    def typed(self, *lines):
-        """Each at a prompt of redis-cli on a terminal."""
+    def typed(self, *steps):
+        """To redis-cli on a terminal: when it has said the first, the second. What is typed before its prompt is thrown away."""
         master, slave = pty.openpty()
         # Without a size redis-cli asks the terminal where the cursor is, and waits for the answer.
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         client = subprocess.Popen([BIN, "exec", "-it", "redis", "redis-cli"], stdin=slave, stdout=slave, stderr=slave, env=self.env)
         os.close(slave)
         seen, deadline = b"", time.monotonic() + LIMIT
-        for line in lines:
-            while not re.search(rb"6379>[^>]*$", seen):
+        for said, line in steps:
+            while said not in seen:
                 self.assertTrue(select.select([master], [], [], max(0, deadline - time.monotonic()))[0], seen)
                 seen += os.read(master, 4096)
-            seen = b""
-            os.write(master, line.encode())
+            seen = seen[seen.index(said) + len(said):]
+            os.write(master, line)
         drain = threading.Thread(target=lambda: self.drain(master))
         drain.start()
         self.assertEqual(client.wait(LIMIT), 0)
@@ -152,7 +152,8 @@ class Redis(ServiceCase):
         self.assertEqual(len(re.findall(r"requests per second, p50=", report)), 6)
 
     def test_a_client_inside_the_end_and_a_start(self):
-        self.typed("incr counter\r", "incr counter\r", "quit\r")
+        self.typed((b"6379> ", b"incr counter\r"), (b"(integer) 1\r\n", b""), (b"6379> ", b"incr counter\r"), (b"(integer) 2\r\n", b""),
+                   (b"6379> ", b"quit\r"))
         self.assertEqual(self.redis("get", "counter"), "2\n")
         self.assertIn("redis-server", self.ok("top", "redis"))
         self.ok("stop", "redis")
