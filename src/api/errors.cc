@@ -33,9 +33,11 @@ ErrorCode special(sm::Code code, Operation operation, ErrorCode otherwise) {
       return code == Code::kCorrupt ? ErrorCode::kImageInvalid : otherwise;
     case Operation::kStart:
       if (code == Code::kTimeout) return ErrorCode::kStartTimeout;
+      if (code == Code::kCorrupt) return ErrorCode::kImageInvalid;
       return code == Code::kGone ? ErrorCode::kClosed : otherwise;
     case Operation::kAcquire:
       if (code == Code::kTimeout) return ErrorCode::kAcquireTimeout;
+      if (code == Code::kCorrupt) return ErrorCode::kImageInvalid;
       return code == Code::kGone ? ErrorCode::kClosed : otherwise;
     case Operation::kExec:
       if (code == Code::kNotFound) return ErrorCode::kExecNotFound;

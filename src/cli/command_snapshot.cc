@@ -39,8 +39,7 @@ Result<std::vector<SnapshotCache::Entry>> all_entries() {
 
 // A fingerprint is cut for people, a tag is not.
 std::string shown(const std::string& name) {
-  constexpr std::size_t kFingerprint = 64;
-  return name.size() == kFingerprint ? name.substr(0, 12) : printable(name);
+  return TagStore::check(name) ? printable(name) : name.substr(0, 12);
 }
 
 // A folder, a tag, or the beginning of a name in the cache that fits only one.
@@ -149,7 +148,13 @@ Status remove(const Typed& typed, std::vector<std::string> words) {
                 "see `supermachine snapshot rm --help`");
   }
   if (typed.all) {
-    for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) words.push_back(entry.name);
+    // By what they are, not by names that tags could have as well.
+    for (const SnapshotCache::Entry& entry : SM_TRY(cache()).entries()) {
+      auto status = remove_snapshot(entry.path);
+      if (!status && status.error().code() == Code::kNotFound) continue;  // `run` was faster
+      SM_TRY_STATUS(std::move(status));
+      fmt::print("{}\n", printable(entry.name));
+    }
   }
   for (const std::string& word : words) {
     SM_TRY_STATUS(remove_snapshot(SM_TRY(find(word))));

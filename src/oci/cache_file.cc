@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "oci/folder.h"
 #include "oci/locked_file.h"
+#include "oci/squashfs_compressor.h"
 #include "oci/text.h"
 
 namespace sm {
@@ -40,7 +41,7 @@ bool is_sound(const std::string& path) {
   const auto size = static_cast<std::uint64_t>(info.st_size);
   sqfs_super_t super{};
   if (::pread(fd->get(), &super, sizeof(super), 0) != sizeof(super)) return false;
-  return super.magic == SQFS_MAGIC && super.compression_id == SQFS_COMP_ZSTD &&
+  return super.magic == SQFS_MAGIC && super.compression_id == kSquashfsCompressor &&
          super.version_major == 4 && super.version_minor == 0 && super.bytes_used <= size &&
          size - super.bytes_used < kPageSize && size % kPageSize == 0 &&
          super.inode_table_start < super.bytes_used &&

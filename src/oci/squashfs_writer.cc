@@ -14,7 +14,7 @@
 
 #include "base/check.h"
 #include "base/checked.h"
-#include "oci/squashfs_sys.h"
+#include "oci/squashfs_compressor.h"
 #include "oci/squashfs_tree.h"
 
 namespace sm {
@@ -56,31 +56,16 @@ struct SquashfsWriter::State {
 SquashfsWriter::SquashfsWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
 SquashfsWriter::~SquashfsWriter() = default;
 
-namespace {
-
-Result<SqfsPtr<sqfs_compressor_t>> make_compressor(const SquashfsOptions& options,
-                                                   std::uint16_t flags, const SquashfsFile& file) {
-  sqfs_compressor_config_t config{};
-  SM_SQFS(sqfs_compressor_config_init(&config, SQFS_COMP_ZSTD, options.block_size, flags),
-          "compressor", file);
-  config.level = options.level;
-  sqfs_compressor_t* made = nullptr;
-  SM_SQFS(sqfs_compressor_create(&config, &made), "compressor", file);
-  return SqfsPtr<sqfs_compressor_t>(made);
-}
-
-}  // namespace
-
 Result<std::unique_ptr<SquashfsWriter>> SquashfsWriter::create(int fd,
                                                                const SquashfsOptions& options) {
   auto state = std::make_unique<State>(fd, options.keep_free);
   auto& file = state->file;
   // Time 0: the image must depend on nothing but the layer.
-  SM_SQFS(sqfs_super_init(&state->super, options.block_size, 0, SQFS_COMP_ZSTD), "superblock",
+  SM_SQFS(sqfs_super_init(&state->super, options.block_size, 0, kSquashfsCompressor), "superblock",
           file);
   SM_SQFS(sqfs_super_write(&state->super, file.handle()), "superblock", file);
-  state->compressor = SM_TRY(make_compressor(options, 0, file));
-  state->uncompressor = SM_TRY(make_compressor(options, SQFS_COMP_FLAG_UNCOMPRESS, file));
+  state->compressor = SM_TRY(make_compressor(options.block_size, file));
+  state->uncompressor = SM_TRY(make_uncompressor(options.block_size, file));
   const int written = state->compressor->write_options(state->compressor.get(), file.handle());
   if (written < 0) return squashfs_failure("compressor", written, file);
   if (written > 0) {

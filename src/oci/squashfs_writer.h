@@ -1,4 +1,4 @@
-// SquashfsWriter: file data first, then a LayerTree, into one squashfs image (zstd), through
+// SquashfsWriter: file data first, then a LayerTree, into one squashfs image (LZ4), through
 // libsquashfs. The same calls give the same bytes. One thread at a time; it runs its own
 // compression threads, which end with it.
 #pragma once
@@ -15,7 +15,6 @@ namespace sm {
 
 struct SquashfsOptions {
   std::uint32_t block_size = 128U << 10U;
-  std::uint32_t level = 3;  // of zstd; see docs/design/0003
   std::uint32_t threads = 1;
   // Bytes the file system must keep free; writing fails with Code::kIo before it has less.
   std::uint64_t keep_free = 64U << 20U;

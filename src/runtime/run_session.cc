@@ -167,7 +167,14 @@ void Session::on_event(const control::Event& event) {
   if (event.name == control::EventName::kAgentReady && config_.bake) return bake();
   if (event.name == control::EventName::kWorkloadExit && config_.only_wait) {
     exited_ = true;
-    return set_status(static_cast<int>(event.argument));
+    if (event.argument > 255) {
+      set_error(Error(Code::kGuest, "the guest reports " + std::to_string(event.argument) +
+                                        " as its command's exit status"));
+    } else {
+      set_status(static_cast<int>(event.argument));
+    }
+    // The guest may not come to its end.
+    return finish();
   }
   if (event.name == control::EventName::kFatal) {
     set_error(Error(Code::kGuest,

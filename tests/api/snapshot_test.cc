@@ -304,6 +304,21 @@ TEST_F(Snapshots, c_interface_has_the_same) {
   for (const char* name : {"c-live", "c-diff", "c-paused"}) fs::remove_all(path(name));
 }
 
+TEST_F(Snapshots, one_that_has_taken_the_place_of_another_is_not_restored_for_it) {
+  Vm vm = image_->start(engine()).value();
+  vm.snapshot(path("place")).value();
+  const Image old = Image::from_snapshot(*context_, path("place")).value();
+  old.start(engine()).value();
+  Vm other = image_->start(engine()).value();
+  other.snapshot(path("place")).value();
+  const auto refused = old.start(engine());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::kImageInvalid);
+  EXPECT_THAT(refused.error().text(), HasSubstr("replaced"));
+  Image::from_snapshot(*context_, path("place")).value().start(engine()).value();
+  fs::remove_all(path("place"));
+}
+
 TEST_F(Snapshots, wrong_uses_are_named) {
   EXPECT_EQ(Image::from_snapshot(*context_, path("none")).error().code(), ErrorCode::kNotFound);
   VmConfig c = engine();

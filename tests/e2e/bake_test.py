@@ -115,6 +115,36 @@ class Bake(Case):
         self.sm("snapshot", "rm", "one")
         self.assertEqual(self.restore("two", "echo", "there"), "there\n")
 
+    def test_what_could_not_be_saved_or_restored_is_refused_before_the_boot(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(f"{folder}/mine")
+            self.assertIn("not a snapshot", self.bake("-o", f"{folder}/mine", "--warmup", "exit 9", BUSYBOX, status=125))
+            self.assertEqual(os.listdir(folder), ["mine"])
+        for words, why in ((("-e", b"A=\xff"), "UTF-8"), (("-w", "/" + "x" * 5000), "workdir"), (("--log", "/log"), "does not run"),
+                           (("--log", "log", "--ready", "after-ms:1"), "absolute")):
+            self.assertIn(why, self.bake("--tag", "x", "--warmup", "exit 9", *words, BUSYBOX, status=125))
+        self.assertEqual(self.tags(), [])
+
+    def test_damaged_tag_is_baked_anew(self):
+        self.bake("--tag", "hurt", BUSYBOX)
+        os.unlink(f"{self.env['XDG_CACHE_HOME']}/supermachine/tags/hurt/state.bin")
+        self.restore("hurt", "true", status=125)
+        self.assertNotIn("same as", self.bake("--tag", "other", BUSYBOX))
+        self.assertIn("same as other", self.bake("--tag", "hurt", BUSYBOX))
+        self.assertEqual(self.restore("hurt", "echo", "well"), "well\n")
+
+    def test_removing_what_run_keeps_leaves_every_tag(self):
+        self.assertIn("look like", self.bake("--tag", "0" * 64, BUSYBOX, status=125))
+        self.bake("--tag", "kept", BUSYBOX)
+        kept = self.sm("snapshot", "ls", "-q").split()
+        self.assertEqual((kept[0], len(kept[1])), ("kept", 64))
+        # One that an older version has let pass.
+        folder = f"{self.env['XDG_CACHE_HOME']}/supermachine/tags"
+        os.rename(f"{folder}/kept", f"{folder}/{kept[1]}")
+        self.assertEqual(self.sm("snapshot", "rm", "--all").split(), kept[1:])
+        self.assertEqual(self.tags(), [kept[1]])
+        self.sm("snapshot", "rm", f"{folder}/{kept[1]}")
+
     def test_pool_of_a_snapshot_and_of_an_image(self):
         self.bake("--tag", "pooled", BUSYBOX)
         for subject in ("pooled", BUSYBOX):

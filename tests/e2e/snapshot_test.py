@@ -134,6 +134,18 @@ class Restore(Case):
         with self.worker("--restore-from", snapshot, disks=0, errors=subprocess.DEVNULL) as vm:
             self.assertIn("devices", vm.wait_for("started")["cause"])
 
+    def test_another_snapshot_than_the_one_that_was_meant_is_refused(self):
+        snapshot = self.bake()
+        with open(f"{snapshot}/manifest.json") as file:
+            digest = json.load(file)["memory_digest"]
+        with self.worker("--restore-from", snapshot, "--restore-digest", digest) as vm:
+            self.assertEqual(vm.wait_for("started")["type"], "event")
+        with self.worker("--restore-from", snapshot, "--restore-digest", "0" * 32, errors=subprocess.DEVNULL) as vm:
+            failure = vm.wait_for("started")
+            self.assertEqual((failure["type"], failure["code"]), ("failure", "corrupt"))
+            self.assertIn("replaced", failure["cause"])
+            self.assertEqual(vm.process.wait(LIMIT), 2)
+
 
 class Live(Case):
     def test_a_running_machine_is_saved_and_goes_on(self):

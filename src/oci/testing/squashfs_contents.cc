@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "oci/squashfs_sys.h"
+#include "oci/squashfs_compressor.h"
 
 namespace sm::testing {
 namespace {
@@ -29,7 +29,7 @@ class Reader {
     SM_CHECK(file_ != nullptr);
     SM_CHECK(sqfs_super_read(&super_, file_.get()) == 0);
     sqfs_compressor_config_t config{};
-    SM_CHECK(sqfs_compressor_config_init(&config, SQFS_COMP_ZSTD, super_.block_size,
+    SM_CHECK(sqfs_compressor_config_init(&config, kSquashfsCompressor, super_.block_size,
                                          SQFS_COMP_FLAG_UNCOMPRESS) == 0);
     sqfs_compressor_t* compressor = nullptr;
     SM_CHECK(sqfs_compressor_create(&config, &compressor) == 0);

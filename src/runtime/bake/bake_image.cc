@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/event_loop.h"
 #include "oci/digest.h"
+#include "oci/text.h"
 #include "runtime/bake/fingerprint.h"
 #include "runtime/bake/saved_machine.h"
 #include "runtime/bake/tag_store.h"
@@ -14,10 +15,27 @@
 #include "runtime/engine_choice.h"
 #include "runtime/paths.h"
 #include "runtime/vm/baked_source.h"
+#include "vmm/snapshot/snapshot_dir.h"
 
 namespace sm {
 
 namespace {
+
+// Each byte as the character of its number: different bytes stay different texts in JSON.
+std::string bytes_as_text(const std::string& bytes) {
+  std::string out;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x80) out += static_cast<char>(0xC0 | (byte >> 6));
+    out += static_cast<char>(byte >= 0x80 ? 0x80 | (byte & 0x3F) : byte);
+  }
+  return out;
+}
+
+std::vector<std::string> bytes_as_texts(std::vector<std::string> all) {
+  for (std::string& bytes : all) bytes = bytes_as_text(bytes);
+  return all;
+}
 
 // What is the same in two snapshots that need not be made twice.
 std::string inputs_of(const BakeOptions& o, const BootConfig& boot, const SavedImage& image,
@@ -34,8 +52,8 @@ std::string inputs_of(const BakeOptions& o, const BootConfig& boot, const SavedI
                               {"vcpus", boot.vcpus},
                               {"engine", boot.engine},
                               {"ready", o.ready},
-                              {"warmup", o.warmup},
-                              {"output", o.output},
+                              {"warmup", bytes_as_texts(o.warmup)},
+                              {"output", bytes_as_text(o.output)},
                               {"quiesce", o.quiesce.count()}};
   const std::string text = all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return Hasher::of(as_byte_span(text)).hex();
@@ -71,15 +89,27 @@ BootConfig boot_config(const RunOptions& options, const Assets& assets, const Lo
           .hostname = kBakedHostname};
 }
 
-Result<BakePlan> make_plan(const BakeOptions& o, const agent::ExecRequest& request) {
-  BakePlan out;
-  out.ready = SM_TRY(parse_readiness(o.ready));
-  const bool runs = out.ready.when != ReadyWhen::kPreExec;
+// What can be said before there is an image.
+Status check_options(const BakeOptions& o) {
+  const bool runs = SM_TRY(parse_readiness(o.ready)).when != ReadyWhen::kPreExec;
   if (!runs && !o.run.command.empty()) {
     return fail(Code::kInvalidArgument, "the command would not run before the snapshot",
                 "say when it is ready, such as --ready listener");
   }
-  if (runs) {
+  if (o.output.empty()) return {};
+  if (!runs) {
+    return fail(Code::kInvalidArgument, "a log of a command that does not run before the snapshot",
+                "say when it is ready, such as --ready listener, or leave out --log");
+  }
+  if (o.output[0] == '/' && o.output.size() <= agent::kMaxPath) return {};
+  return fail(Code::kInvalidArgument, "the log '" + printable(o.output) + "' is no absolute path",
+              "name a file of the guest, such as /var/log/server.log");
+}
+
+Result<BakePlan> make_plan(const BakeOptions& o, const agent::ExecRequest& request) {
+  BakePlan out;
+  out.ready = SM_TRY(parse_readiness(o.ready));
+  if (out.ready.when != ReadyWhen::kPreExec) {
     out.workload = request;
     out.workload->output = o.output;
   }
@@ -142,10 +172,12 @@ Result<BakeOutcome> bake_image(const BakeOptions& given, const std::vector<std::
   const std::string cache = SM_TRY(cache_dir());
   const TagStore tags = SM_TRY(TagStore::open(cache));
   if (!given.tag.empty()) SM_TRY_STATUS(TagStore::check(given.tag));
+  SM_TRY_STATUS(check_options(given));
   BakeOptions o = given;
   o.run.engine = SM_TRY(resolve_engine(given.run.engine, assets, cache));
   BakeOutcome out;
   out.path = given.tag.empty() ? SM_TRY(absolute_path(given.folder)) : tags.path(given.tag);
+  SM_TRY_STATUS(check_snapshot_place(out.path, true));
 
   const ImageRequest wanted{o.run.image, o.run.pull, o.run.platform};
   const LoadedImage image =
@@ -155,21 +187,23 @@ Result<BakeOutcome> bake_image(const BakeOptions& given, const std::vector<std::
   const agent::ExecRequest request = SM_TRY(make_request(o.run, image.config, file_env, host));
   BakePlan plan = SM_TRY(make_plan(o, request));
   const SavedImage saved = saved_image(o, image, request, plan.workload.has_value());
+  auto annotations = SM_TRY(saved_annotations(saved));
   const BootConfig boot = boot_config(o.run, assets, image);
   SM_TRY_STATUS(check_boot_config(boot));
   const std::string kernel = SM_TRY(cached_digest(assets.kernel, cache));
   const std::string initramfs = SM_TRY(cached_digest(assets.initramfs, cache));
   const std::string inputs = inputs_of(o, boot, saved, kernel, initramfs);
   if (!o.no_cache && !o.tag.empty()) {
-    if (const auto same = tags.find_same(inputs, o.tag)) {
-      out.linked = *same;
-      if (*same != o.tag) SM_TRY_STATUS(tags.link(*same, o.tag));
+    // One that is gone or replaced before it has its second name is made anew.
+    const auto same = tags.find_same(inputs, o.tag);
+    if (same && (same->tag == o.tag || tags.link(*same, o.tag))) {
+      out.linked = same->tag;
       return out;
     }
   }
   plan.save.path = out.path;
   plan.save.replace = true;
-  plan.save.annotations = SM_TRY(saved_annotations(saved));
+  plan.save.annotations = std::move(annotations);
   plan.save.annotations[kBakeKey] = inputs;
   auto source = std::make_shared<BakedSource>(
       boot, SM_TRY(SnapshotCache::open(cache + "/snapshots")), kernel, initramfs, o.run.image);

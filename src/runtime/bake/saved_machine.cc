@@ -49,6 +49,14 @@ Status take(const Json& object, const char* key, std::vector<std::string>& out) 
   return {};
 }
 
+bool same_texts(const SavedImage& a, const SavedImage& b) {
+  return a.reference == b.reference && a.digest == b.digest && a.layers == b.layers &&
+         a.config.user == b.config.user && a.config.env == b.config.env &&
+         a.config.entrypoint == b.config.entrypoint && a.config.cmd == b.config.cmd &&
+         a.config.working_dir == b.config.working_dir &&
+         a.config.stop_signal == b.config.stop_signal;
+}
+
 // What is opened below the layer cache is a file there and nothing else.
 bool is_file_name(const std::string& name) {
   return !name.empty() && name.size() < 256 && name[0] != '.' &&
@@ -85,6 +93,18 @@ Result<std::map<std::string, std::string>> saved_annotations(const SavedImage& i
   if (text.size() > kMaxAnnotationBytes) {
     return fail(Code::kLimit, "the environment and command of the image have more than 64 KiB",
                 "pass large values by a file in the guest");
+  }
+  // What could not be restored, or would be another text then, is not to be saved.
+  const auto again = parse_saved_image(text);
+  if (!again) {
+    return fail(Code::kInvalidArgument,
+                "the image's settings cannot be saved: " + again.error().cause(),
+                "use shorter paths and names, without zero bytes");
+  }
+  if (!same_texts(*again, image)) {
+    return fail(Code::kInvalidArgument,
+                "an environment variable or command of the image is not UTF-8",
+                "pass such values by a file in the guest");
   }
   return std::map<std::string, std::string>{{"image", image.reference.substr(0, kMaxText)},
                                             {kConfigKey, std::move(text)}};

@@ -25,7 +25,8 @@ struct SavedImage {
 };
 
 // Annotations "image", for people, and "image-config". kLimit: environment and command together
-// have more than 64 KiB.
+// have more than 64 KiB; kInvalidArgument: what parse_saved_image would refuse or not give back as
+// it was, such as a text that is not UTF-8.
 Result<std::map<std::string, std::string>> saved_annotations(const SavedImage& image);
 // The text of "image-config", from a hostile disk. kCorrupt, kLimit.
 Result<SavedImage> parse_saved_image(std::string_view text);

@@ -47,6 +47,17 @@ TEST(SavedMachine, too_much_of_it_is_refused_before_anything_is_saved) {
   EXPECT_EQ(annotations.error().code(), Code::kLimit);
 }
 
+TEST(SavedMachine, what_could_not_be_restored_is_refused_before_anything_is_saved) {
+  SavedImage bytes = image();
+  bytes.config.env.push_back("B=\xff");
+  EXPECT_EQ(saved_annotations(bytes).error().code(), Code::kInvalidArgument);
+  SavedImage deep = image();
+  deep.config.working_dir = "/" + std::string(4096, 'x');
+  EXPECT_EQ(saved_annotations(deep).error().code(), Code::kInvalidArgument);
+  deep.config.working_dir.pop_back();
+  EXPECT_TRUE(saved_annotations(deep));
+}
+
 TEST(SavedMachine, every_missing_or_wrong_member_is_named) {
   const auto whole = nlohmann::json::parse(text_of(image()));
   for (const auto& [key, value] : whole.items()) {
@@ -65,26 +76,34 @@ TEST(SavedMachine, every_missing_or_wrong_member_is_named) {
   EXPECT_FALSE(parse_saved_image(std::string(100'000, '[')));
 }
 
+// Neither read nor written.
+void expect_refused(const char* key, const nlohmann::json& value, const SavedImage& image_with_it) {
+  auto json = nlohmann::json::parse(text_of(image()));
+  json[key] = value;
+  EXPECT_FALSE(parse_saved_image(json.dump())) << json;
+  EXPECT_EQ(saved_annotations(image_with_it).error().code(), Code::kInvalidArgument) << json;
+}
+
 TEST(SavedMachine, layers_are_names_of_files_in_the_cache_and_nothing_else) {
-  for (const char* name : {"", "..", "../x", "a/b", ".hidden", "/etc/passwd"}) {
+  std::vector<std::vector<std::string>> all = {{}};
+  for (const char* name : {"", "..", "../x", "a/b", ".hidden", "/etc/passwd"})
+    all.push_back({name});
+  for (const auto& layers : all) {
     SavedImage bad = image();
-    bad.layers = {name};
-    EXPECT_FALSE(parse_saved_image(text_of(bad))) << name;
+    bad.layers = layers;
+    expect_refused("layers", layers, bad);
   }
-  SavedImage none = image();
-  none.layers.clear();
-  EXPECT_FALSE(parse_saved_image(text_of(none)));
 }
 
 TEST(SavedMachine, folder_and_variables_are_well_formed) {
   SavedImage bad = image();
   bad.config.working_dir = "relative";
-  EXPECT_FALSE(parse_saved_image(text_of(bad)));
-  bad = image();
-  bad.config.env = {"=x"};
-  EXPECT_FALSE(parse_saved_image(text_of(bad)));
-  bad.config.env = {std::string("A=\0b", 4)};
-  EXPECT_FALSE(parse_saved_image(text_of(bad)));
+  expect_refused("workdir", "relative", bad);
+  for (const auto& variable : {std::string("=x"), std::string("A=\0b", 4)}) {
+    bad = image();
+    bad.config.env = {variable};
+    expect_refused("env", bad.config.env, bad);
+  }
 }
 
 TEST(SavedMachine, paths_are_made_absolute) {

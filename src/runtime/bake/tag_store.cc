@@ -1,13 +1,7 @@
 #include "runtime/bake/tag_store.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
-
 #include "base/file.h"
+#include "oci/locked_file.h"
 #include "oci/text.h"
 #include "runtime/vm_dir.h"
 #include "vmm/snapshot/snapshot_dir.h"
@@ -17,13 +11,9 @@ namespace sm {
 
 namespace {
 
-// memory.ok belongs to one inode and its times: the reader makes a new one.
-constexpr std::array kFiles = {snapshot_files::kManifest, snapshot_files::kState,
-                               snapshot_files::kMemory, snapshot_files::kMemorySum};
-
-void discard(const std::string& folder) {
-  for (const char* file : kFiles) ::unlink((folder + "/" + file).c_str());
-  ::rmdir(folder.c_str());
+// What SnapshotCache calls its own.
+bool is_fingerprint(const std::string& name) {
+  return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
 }  // namespace
@@ -36,52 +26,39 @@ Result<TagStore> TagStore::open(const std::string& cache_dir) {
 
 Status TagStore::check(const std::string& tag) {
   // The next writer would take such a one for what a crash has left.
+  if (is_fingerprint(tag)) {
+    return fail(Code::kInvalidArgument, "a tag cannot look like the names that `run` gives",
+                "use less than 64 characters, or others than 0-9 and a-f");
+  }
   if (check_name(tag) && !snapshot_files::is_temporary(tag)) return {};
   return fail(Code::kInvalidArgument, "'" + printable(tag) + "' cannot be a tag",
               "use up to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit");
 }
 
-bool TagStore::has(const std::string& tag) const {
-  return check(tag) && ::access((path(tag) + "/manifest.json").c_str(), F_OK) == 0;
-}
+bool TagStore::has(const std::string& tag) const { return check(tag) && has_snapshot(path(tag)); }
 
 std::vector<SnapshotCache::Entry> TagStore::entries() const {
   auto cache = SnapshotCache::open(dir_);
   return cache ? cache->entries() : std::vector<SnapshotCache::Entry>();
 }
 
-std::optional<std::string> TagStore::find_same(const std::string& inputs,
-                                               const std::string& preferred) const {
-  std::optional<std::string> out;
+std::optional<TagStore::Same> TagStore::find_same(const std::string& inputs,
+                                                  const std::string& preferred) const {
+  std::optional<Same> out;
   for (const auto& entry : entries()) {
-    const auto manifest = read_snapshot_manifest(entry.path);
+    const auto manifest = probe_snapshot(entry.path);
     if (!manifest) continue;
     const auto key = manifest->annotations.find(kBakeKey);
     if (key == manifest->annotations.end() || key->second != inputs) continue;
-    if (entry.name == preferred) return entry.name;
-    out = entry.name;
+    out = Same{entry.name, manifest->memory_digest};
+    if (entry.name == preferred) break;
   }
   return out;
 }
 
-Status TagStore::link(const std::string& from, const std::string& to) const {
-  // The name of a writer's folder, so that the next writer removes what a crash leaves.
-  const std::string folder = dir_ + "/" + SM_TRY(snapshot_files::temporary_name(to));
-  if (::mkdir(folder.c_str(), 0700) < 0) return fail_errno("mkdir " + folder, errno);
-  for (const char* file : kFiles) {
-    if (::link((path(from) + "/" + file).c_str(), (folder + "/" + file).c_str()) < 0) {
-      const int error = errno;
-      discard(folder);
-      return fail_errno("link " + path(from) + "/" + file, error);
-    }
-  }
-  if (has(to)) {
-    if (auto status = remove_snapshot(path(to)); !status) return discard(folder), status;
-  }
-  if (::rename(folder.c_str(), path(to).c_str()) == 0) return {};
-  const int error = errno;
-  discard(folder);
-  return fail_errno("rename to " + path(to), error);
+Status TagStore::link(const Same& from, const std::string& to) const {
+  const auto lock = SM_TRY(lock_file(dir_ + ".lock", LockKind::kExclusive));
+  return link_snapshot(path(from.tag), from.memory_digest, path(to));
 }
 
 Result<std::string> find_saved(const TagStore& tags, const std::string& word) {

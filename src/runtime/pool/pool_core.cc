@@ -78,10 +78,10 @@ bool PoolCore::cancel(WaiterId waiter, TimePoint now) {
   return true;
 }
 
-void PoolCore::release(PoolVmId id, TimePoint now) {
+void PoolCore::release(PoolVmId id, bool usable, TimePoint now) {
   const auto it = vms_.find(id);
   if (it == vms_.end() || it->second.state != State::kLeased) return;
-  if (closed_ || limits_.restore_on_release) {
+  if (closed_ || limits_.restore_on_release || !usable) {
     stop(id, it->second);
   } else {
     make_idle(id, it->second, now);

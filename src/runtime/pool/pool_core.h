@@ -83,7 +83,8 @@ class PoolCore {
   // A waiter that lost interest. False: it has been answered already.
   bool cancel(WaiterId waiter, TimePoint now);
   // A leased VM comes back. Nothing happens if it is gone.
-  void release(PoolVmId vm, TimePoint now);
+  // `usable`: for the next one; else it is stopped in any case.
+  void release(PoolVmId vm, bool usable, TimePoint now);
 
   // What became of StartVm and StopVm. Unknown numbers are ignored.
   void on_ready(PoolVmId vm, TimePoint now);

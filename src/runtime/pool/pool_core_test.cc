@@ -37,7 +37,7 @@ class Pool {
   void ready(PoolVmId vm) { core.on_ready(vm, clock), collect(); }
   void failed(PoolVmId vm) { core.on_failed(vm, Error(Code::kGuest, "no boot"), clock), collect(); }
   void gone(PoolVmId vm) { core.on_gone(vm, clock), collect(); }
-  void release(PoolVmId vm) { core.release(vm, clock), collect(); }
+  void release(PoolVmId vm) { core.release(vm, true, clock), collect(); }
   void close() { core.close(clock), collect(); }
   void pass(Duration d) {
     clock += d;

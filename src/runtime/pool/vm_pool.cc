@@ -15,8 +15,9 @@ VmLease& VmLease::operator=(VmLease&& other) noexcept {
 }
 
 void VmLease::release() {
+  const bool usable = endpoint_ && !endpoint_->paused();
   endpoint_.reset();
-  if (const auto pool = std::exchange(pool_, nullptr)) pool->release(vm_);
+  if (const auto pool = std::exchange(pool_, nullptr)) pool->release(vm_, usable);
 }
 
 Result<std::shared_ptr<VmPool>> VmPool::create(LoopThread& loop, StartGate& gate,
@@ -78,9 +79,9 @@ PoolStats VmPool::stats() const {
   return core_.stats();
 }
 
-void VmPool::release(PoolVmId vm) {
+void VmPool::release(PoolVmId vm, bool usable) {
   const std::lock_guard lock(mutex_);
-  core_.release(vm, now());
+  core_.release(vm, usable, now());
   pump_locked();
 }
 

@@ -79,7 +79,7 @@ class VmPool : public std::enable_shared_from_this<VmPool> {
   VmPool(LoopThread& loop, StartGate& gate, std::unique_ptr<VmStarter> starter,
          const PoolLimits& limits);
   void attach();
-  void release(PoolVmId vm);
+  void release(PoolVmId vm, bool usable);
   void pump_locked();
   void run_actions();
   void perform(PoolCore::Action& action);

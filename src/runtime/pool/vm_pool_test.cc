@@ -175,6 +175,17 @@ TEST_F(VmPoolTest, kept_vm_comes_again) {
   EXPECT_EQ(again->endpoint()->id(), id);
 }
 
+TEST_F(VmPoolTest, paused_vm_is_not_kept) {
+  PoolLimits l = limits(0, 1);
+  l.restore_on_release = false;
+  const auto pool = make(l);
+  VmLease lease = acquire(*pool).value();
+  const std::string id = lease.endpoint()->id();
+  lease.endpoint()->set_paused(true);
+  lease.release();
+  EXPECT_NE(acquire(*pool).value().endpoint()->id(), id);
+}
+
 TEST_F(VmPoolTest, caller_waits_until_a_vm_is_free) {
   const auto pool = make(limits(0, 1));
   VmLease lease = acquire(*pool).value();

@@ -6,6 +6,8 @@ Result<VmLaunch> SnapshotSource::launch(const VmDir& dir, const std::string& id)
   VmLaunch out;
   out.worker = base_command(boot_, dir, boot_.hostname.empty() ? id : boot_.hostname);
   out.worker.arguments.push_back("--restore-from=" + facts_.path);
+  // Layers, user and environment are those of the one that was opened, whatever lies there now.
+  out.worker.arguments.push_back("--restore-digest=" + facts_.memory_digest);
   out.kernel_digest = facts_.kernel_digest;
   out.initramfs_digest = facts_.initramfs_digest;
   out.resume = SM_TRY(resume_request(boot_, facts_.generation + 1, id));

@@ -2,6 +2,7 @@
 // worker processes (vm_process.h); the tests of the pool have one that pretends.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -50,6 +51,9 @@ class VmEndpoint {
   std::optional<Error> end() const;
   // Calls `done` once when the VM has ended: on the owner's thread, or at once if it has already.
   void when_ended(std::function<void()> done);
+  // It was to be paused and has not been told to go on since: nobody else can use it.
+  bool paused() const { return paused_; }
+  void set_paused(bool paused) { paused_ = paused; }
   // Null while the VM is not ready, and when it has ended. Thread: the loop's.
   VmControl* control() const { return control_; }
   void set_control(VmControl* control) { control_ = control; }
@@ -63,6 +67,7 @@ class VmEndpoint {
   std::optional<Error> end_;
   std::vector<std::function<void()>> waiting_;
   VmControl* control_ = nullptr;
+  std::atomic<bool> paused_{false};
 };
 
 // Thread: the loop's. Its destructor ends the VM at once.

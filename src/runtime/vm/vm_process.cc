@@ -100,11 +100,16 @@ void VmProcess::save(SaveOrder order, std::function<void(Result<control::Done>)>
   target.kernel_digest = kernel_digest_;
   target.initramfs_digest = initramfs_digest_;
   target.annotations = std::move(order.annotations);
+  if (order.stay_paused) endpoint_->set_paused(true);
   saver_->save(std::move(target), order.stay_paused, std::move(done));
 }
 
 void VmProcess::set_paused(bool paused, std::function<void(Status)> done) {
-  saver_->set_paused(paused, std::move(done));
+  if (paused) endpoint_->set_paused(true);
+  saver_->set_paused(paused, [endpoint = endpoint_, paused, done = std::move(done)](Status status) {
+    if (status && !paused) endpoint->set_paused(false);
+    done(std::move(status));
+  });
 }
 
 // The guest learns who it is: its name, the time, fresh random numbers.

@@ -70,7 +70,7 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 29> kFlags = {{
+constexpr std::array<Flag, 30> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -131,6 +131,14 @@ constexpr std::array<Flag, 29> kFlags = {{
      }},
     {"--restore-from", "PATH", "snapshot to go on from instead of booting",
      [](Values& o, const std::string& v) { return set_path(o.restore_from, v); }},
+    {"--restore-digest", "HEX", "name of the memory that the snapshot must have (memory_digest)",
+     [](Values& o, const std::string& v) -> Status {
+       if (v.size() != 32 || v.find_first_not_of("0123456789abcdef") != std::string::npos) {
+         return usage("invalid value \"" + v + "\": not 32 hexadecimal digits");
+       }
+       o.restore_digest = v;
+       return {};
+     }},
     {"--cow-restore", "", "accepted; a snapshot is always mapped copy-on-write",
      [](Values&, const std::string&) -> Status { return {}; }},
     {"--snapshot-out", "PATH", "where the snapshot of the triggers below goes",
@@ -234,6 +242,9 @@ Status check_together(const Values& o) {
     return usage(
         "--restore-from: a restored VM has its kernel already; leave out --kernel, "
         "--initramfs and --cmdline");
+  }
+  if (o.restore_from.empty() && !o.restore_digest.empty()) {
+    return usage("--restore-digest: without --restore-from");
   }
   if (!o.restore_from.empty() && o.snapshot_on_pre_exec) {
     return usage("--snapshot-on-pre-exec: a restored VM is past that point");

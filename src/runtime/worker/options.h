@@ -40,6 +40,7 @@ struct WorkerOptions {
 
   std::optional<CpuModel> cpu_model;
   std::string restore_from;
+  std::string restore_digest;  // empty: any
   std::string snapshot_out;
   bool snapshot_on_pre_exec = false;
   bool snapshot_replace = false;

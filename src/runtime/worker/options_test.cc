@@ -77,6 +77,13 @@ TEST(WorkerOptions, more_disks_than_slots_are_refused) {
   EXPECT_EQ(refusal(words), "--virtio-blk: more than 32 disks");
 }
 
+TEST(WorkerOptions, digest_goes_with_a_snapshot) {
+  const std::string digest(32, 'a');
+  EXPECT_EQ(parse({"--restore-from=s", "--restore-digest", digest}).value().restore_digest, digest);
+  EXPECT_EQ(refusal({"--restore-digest", digest}), "--restore-digest: without --restore-from");
+  EXPECT_NE(refusal({"--restore-from=s", "--restore-digest=xyz"}), "accepted");
+}
+
 TEST(WorkerOptions, help_names_every_flag) {
   const std::string help = worker_help();
   for (const char* flag :

@@ -37,10 +37,14 @@ tl::unexpected<Error> differs(const std::string& what, const std::string& saved,
 
 }  // namespace
 
-Result<OpenedSnapshot> open_snapshot(const std::string& path) {
+Result<OpenedSnapshot> open_snapshot(const std::string& path, const std::string& memory_digest) {
   OpenedSnapshot opened{.path = SM_TRY(absolute_path(path)), .manifest = {}, .restore = {}};
   Snapshot snapshot = SM_TRY(Snapshot::open(opened.path));
   opened.manifest = snapshot.manifest();
+  if (!memory_digest.empty() && opened.manifest.memory_digest != memory_digest) {
+    return fail(Code::kCorrupt, path + " has been replaced by another snapshot",
+                "try again with the new one");
+  }
   opened.restore.state = snapshot.take_state();
   auto& layers = opened.restore.memory;
   for (std::size_t bases = 0;; ++bases) {

@@ -17,7 +17,9 @@ struct OpenedSnapshot {
   SnapshotManifest manifest;
   VmRestore restore;
 };
-Result<OpenedSnapshot> open_snapshot(const std::string& path);
+// `memory_digest`: kCorrupt when it has another one, since what the caller knows of the machine is
+// then of one that was here before; empty: any.
+Result<OpenedSnapshot> open_snapshot(const std::string& path, const std::string& memory_digest);
 
 // What was asked for on the command line agrees with the snapshot, and the engine shows the
 // processor that its guest knows. kUnsupported, saying what differs.

@@ -192,7 +192,8 @@ void Worker::on_end(VmEnd end, const std::string& why) {
 
 Result<std::optional<OpenedSnapshot>> Worker::restore_source() const {
   if (options_.restore_from.empty()) return std::nullopt;
-  return SM_TRY_WITH(open_snapshot(options_.restore_from), "--restore-from");
+  return SM_TRY_WITH(open_snapshot(options_.restore_from, options_.restore_digest),
+                     "--restore-from");
 }
 
 Result<EngineChoice> Worker::choose_engine(const OpenedSnapshot* snapshot) const {

@@ -30,6 +30,10 @@
 
 namespace sm {
 
+namespace snapshot_files {
+Result<SnapshotManifest> probe(int directory);
+}
+
 // Not thread-safe; several for one path may be at work, in any processes.
 class SnapshotWriter {
  public:
@@ -106,6 +110,9 @@ class Snapshot {
 
  private:
   Snapshot() = default;
+  friend Result<SnapshotManifest> snapshot_files::probe(int directory);
+  // All but the memory image's content; the checksum of memory.sum goes to `sum_crc`.
+  static Result<Snapshot> read_parts(int directory, std::uint32_t& sum_crc);
   static Result<Snapshot> read(int directory);
 
   SnapshotManifest manifest_;
@@ -114,8 +121,25 @@ class Snapshot {
   MemorySum sum_;
 };
 
+// Whether a snapshot could be made there, as far as that shows before: errors as of
+// SnapshotWriter::create.
+Status check_snapshot_place(const std::string& path, bool replace);
+
 // Only the manifest, for lists. The other files may be damaged.
 Result<SnapshotManifest> read_snapshot_manifest(const std::string& path);
+
+// The same when all files are there and fit together, as far as that shows without reading the
+// memory image. Errors as of Snapshot::open.
+Result<SnapshotManifest> probe_snapshot(const std::string& path);
+
+// Something with a manifest is there.
+bool has_snapshot(const std::string& path);
+
+// Gives the snapshot `from`, whose memory has that digest, a second name: the files are the same,
+// on disk once. A snapshot of the name `to` is replaced at once. kGone: `from` is another one by
+// now; kInvalidArgument, and as probe_snapshot. After an error everything is as it was.
+Status link_snapshot(const std::string& from, const std::string& memory_digest,
+                     const std::string& to);
 
 // Removes a snapshot: renamed away first, so that nobody sees half of one. kNotFound;
 // kInvalidArgument for a directory that is none. Diffs against it can no longer be opened.

@@ -68,11 +68,35 @@ struct TemporaryDirectory {
 };
 Result<TemporaryDirectory> make_temporary(const Place& place);
 
+// Held by who gives a name in `parent` to another snapshot in more than one step, and for a moment
+// by who finds none there. kTimeout: others have it for long.
+Result<UniqueFd> lock_names(int parent, bool exclusive);
+// What leads to a folder here, or would when nobody were at work. Waits for those who are.
+Result<UniqueFd> open_named(const std::string& path);
+
+// A complete directory under a temporary name.
+struct Unnamed {
+  int parent = -1;
+  const std::string& temporary;
+  const std::string& name;  // that it is to have
+};
+struct Naming {
+  bool replace = false;  // a snapshot of that name may be there; it is removed
+  bool sync = false;     // on disk when this returns
+  bool exchange = true;  // false: as on file systems that cannot exchange two names
+};
+// The name leads to the old snapshot or to the new one at any time; where the file system cannot do
+// that, to none only while lock_names is held. kInvalidArgument: something is in its place. After
+// an error everything is as it was.
+Status give_name(const Unnamed& what, const Naming& how);
+
 struct ManifestFile {
   SnapshotManifest manifest;
   std::uint32_t crc = 0;  // of the bytes
 };
 Result<ManifestFile> read_manifest(int directory);
+// Everything of a snapshot but what its memory image contains: that it is there and has its size.
+Result<SnapshotManifest> probe(int directory);
 
 // That the base of a diff is there, and is the one it was taken against.
 Status check_base(const SnapshotBase& base, std::uint64_t memory_bytes);

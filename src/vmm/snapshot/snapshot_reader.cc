@@ -1,6 +1,7 @@
 // Snapshot: a directory from disk, checked.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -85,23 +86,27 @@ bool leads_to(const std::string& path, int directory) {
          held.st_ino == named.st_ino && held.st_dev == named.st_dev;
 }
 
-}  // namespace
-
-Result<Snapshot> Snapshot::open(const std::string& path) {
-  // A snapshot that is replaced while it is read loses its files. Then there is another one.
+// A snapshot that is replaced while it is read loses its files. Then there is another one.
+template <class T, class Read>
+Result<T> read_named(const std::string& path, const Read& read) {
   constexpr int kAttempts = 100;
   for (int attempt = 1;; ++attempt) {
-    const UniqueFd directory =
-        SM_TRY_WITH(open_file(path, O_RDONLY | O_DIRECTORY), "snapshot " + path);
-    auto snapshot = read(directory.get());
-    if (snapshot) return snapshot;
+    const UniqueFd directory = SM_TRY_WITH(files::open_named(path), "snapshot " + path);
+    Result<T> out = read(directory.get());
+    if (out) return out;
     if (attempt == kAttempts || leads_to(path, directory.get())) {
-      return fail(std::move(snapshot).error().with("snapshot " + path));
+      return fail(std::move(out).error().with("snapshot " + path));
     }
   }
 }
 
-Result<Snapshot> Snapshot::read(int directory) {
+}  // namespace
+
+Result<Snapshot> Snapshot::open(const std::string& path) {
+  return read_named<Snapshot>(path, [](int directory) { return read(directory); });
+}
+
+Result<Snapshot> Snapshot::read_parts(int directory, std::uint32_t& sum_crc) {
   files::ManifestFile file = SM_TRY(files::read_manifest(directory));
   Snapshot out;
   out.state_ = SM_TRY(read_state(directory, file.manifest));
@@ -110,16 +115,23 @@ Result<Snapshot> Snapshot::read(int directory) {
   if (file.manifest.base) {
     SM_TRY_STATUS(files::check_base(*file.manifest.base, file.manifest.memory_bytes));
   }
-  if (!memory_stamp::is_valid(directory, out.memory_.get(), sum.crc)) {
-    SM_TRY_STATUS(check_memory(out.memory_.get(), sum.sum));
+  out.manifest_ = std::move(file.manifest);
+  out.sum_ = std::move(sum.sum);
+  sum_crc = sum.crc;
+  return out;
+}
+
+Result<Snapshot> Snapshot::read(int directory) {
+  std::uint32_t sum_crc = 0;
+  Snapshot out = SM_TRY(read_parts(directory, sum_crc));
+  if (!memory_stamp::is_valid(directory, out.memory_.get(), sum_crc)) {
+    SM_TRY_STATUS(check_memory(out.memory_.get(), out.sum_));
     // Not possible in a folder that is not ours: then it is read each time. This does not know
     // whether the image has reached the disk.
     static_cast<void>(
-        memory_stamp::write(directory, out.memory_.get(), sum.crc, memory_stamp::Lasting::kThisBoot)
+        memory_stamp::write(directory, out.memory_.get(), sum_crc, memory_stamp::Lasting::kThisBoot)
             .has_value());
   }
-  out.manifest_ = std::move(file.manifest);
-  out.sum_ = std::move(sum.sum);
   return out;
 }
 
@@ -139,9 +151,23 @@ Result<Snapshot> Snapshot::open_base() const {
 Status Snapshot::verify() const { return check_memory(memory_.get(), sum_); }
 
 Result<SnapshotManifest> read_snapshot_manifest(const std::string& path) {
-  const auto context = "snapshot " + path;
-  const UniqueFd directory = SM_TRY_WITH(open_file(path, O_RDONLY | O_DIRECTORY), context);
-  return SM_TRY_WITH(files::read_manifest(directory.get()), context).manifest;
+  return read_named<SnapshotManifest>(path, [](int directory) -> Result<SnapshotManifest> {
+    return SM_TRY(files::read_manifest(directory)).manifest;
+  });
+}
+
+Result<SnapshotManifest> snapshot_files::probe(int directory) {
+  std::uint32_t sum_crc = 0;
+  return SM_TRY(Snapshot::read_parts(directory, sum_crc)).manifest_;
+}
+
+Result<SnapshotManifest> probe_snapshot(const std::string& path) {
+  return read_named<SnapshotManifest>(path, files::probe);
+}
+
+bool has_snapshot(const std::string& path) {
+  const auto directory = files::open_named(path);
+  return directory && ::faccessat(directory->get(), files::kManifest, F_OK, 0) == 0;
 }
 
 }  // namespace sm

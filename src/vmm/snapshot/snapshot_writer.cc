@@ -56,6 +56,10 @@ Status fsync_named(int fd, const std::string& what) {
 
 }  // namespace
 
+Status check_snapshot_place(const std::string& path, bool replace) {
+  return check_target(SM_TRY(files::find_place(path)), replace);
+}
+
 Result<std::unique_ptr<SnapshotWriter>> SnapshotWriter::create(const std::string& path,
                                                                std::uint64_t memory_bytes,
                                                                bool replace) {
@@ -158,34 +162,8 @@ Status SnapshotWriter::write_memory_sum(const SnapshotManifest& manifest,
 }
 
 Status SnapshotWriter::publish(bool sync) {
-  const int dir = parent_.get();
-  const auto move = [&](unsigned flags) {
-    return ::renameat2(dir, temporary_.c_str(), dir, name_.c_str(), flags) == 0;
-  };
-  bool exchanged = false;
-  bool moved = move(RENAME_NOREPLACE);
-  // File systems without this flag refuse to move a directory over one that is not empty.
-  if (!moved && errno == EINVAL) moved = move(0);
-  if (!moved && replace_ && (errno == EEXIST || errno == ENOTEMPTY)) {
-    const auto old = files::open_directory(dir, name_);
-    if (!old || !files::is_snapshot(old->get())) {
-      return fail(Code::kInvalidArgument, "something that is not a snapshot has taken its place");
-    }
-    moved = exchanged = move(RENAME_EXCHANGE);
-  }
-  if (!moved && (errno == EEXIST || errno == ENOTEMPTY)) {
-    return fail(Code::kInvalidArgument, "it exists by now", "give another path");
-  }
-  if (!moved) return fail_errno("give it its name", errno);
-  if (sync && ::fsync(dir) != 0) {
-    const int error = errno;
-    // Back to what it was; complete() removes ours.
-    static_cast<void>(::renameat2(dir, name_.c_str(), dir, temporary_.c_str(),
-                                  exchanged ? RENAME_EXCHANGE : RENAME_NOREPLACE));
-    return fail_errno("write the folder", error);
-  }
-  // After an exchange the old snapshot has the temporary name.
-  if (exchanged) files::remove_directory(dir, temporary_);
+  SM_TRY_STATUS(files::give_name({parent_.get(), temporary_, name_},
+                                 {.replace = replace_, .sync = sync, .exchange = true}));
   temporary_.clear();
   return {};
 }
