@@ -11,9 +11,11 @@
 #include <cerrno>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <tuple>
 
+#include "base/file.h"
 #include "cli/image_command.h"
 #include "cli/output.h"
 #include "cli/vm_command.h"
@@ -60,6 +62,10 @@ class ExecPipe {
   ~ExecPipe() { finish(); }
 
   int fd() const { return fd_.get(); }
+  // What it still has to say or does not end for is of no interest.
+  void abandon() {
+    if (pid_ > 0) ::kill(pid_, SIGKILL);
+  }
   // Closes the pipe and gives the exit status of the command.
   int finish() {
     fd_.reset();
@@ -104,14 +110,17 @@ Result<Place> parse_place(const std::string& text) {
   Place out{here ? "" : text.substr(0, colon), here ? text : text.substr(colon + 1)};
   if (!here && out.vm.empty()) return fail(Code::kInvalidArgument, "'" + text + "' names no VM");
   if (!here && (out.path.empty() || out.path[0] != '/')) out.path.insert(0, "/");
-  if (out.path == "-") {
-    return fail(Code::kUnsupported, "tar streams on standard streams are not supported",
-                "use `supermachine exec VM tar ...`");
-  }
   return out;
 }
 
-// Folder and last component; a path that ends in none, such as "/" or "x/.", is refused.
+// "x/.": what is in the folder x. Gives x.
+std::optional<std::string> contents_of(const std::string& path) {
+  if (path == ".") return path;
+  if (!path.ends_with("/.")) return std::nullopt;
+  return path.size() == 2 ? "/" : path.substr(0, path.size() - 2);
+}
+
+// Folder and last component; a path that ends in none, such as "/", is refused.
 Result<std::pair<std::string, std::string>> split(std::string path) {
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   const auto slash = path.rfind('/');
@@ -123,20 +132,92 @@ Result<std::pair<std::string, std::string>> split(std::string path) {
   return std::pair(std::move(folder), std::move(name));
 }
 
-Status copy_out(const Place& from, const std::string& to) {
-  const auto [folder, name] = SM_TRY(split(from.path));
-  std::string into = to;
-  std::string as = name;
-  std::error_code ignored;
-  if (!fs::is_directory(to, ignored)) std::tie(into, as) = SM_TRY(split(to));
+Status guest_failure(int status) {
+  return fail(Code::kGuest, "the VM's tar ended with status " + std::to_string(status));
+}
+
+// The rest of an archive is padding; a guest may go on for ever.
+bool ends_soon(PipeStream& stream) {
+  constexpr std::size_t kLimit = 1U << 20U;
+  std::array<std::byte, 4096> rest;
+  for (std::size_t seen = 0; seen < kLimit;) {
+    const auto n = stream.read(rest);
+    if (!n || *n == 0) return true;
+    seen += *n;
+  }
+  return false;
+}
+
+// A folder that exists is copied into; any other path is what the copy is called. With nothing but
+// what is in a folder the target is the folder, and is made.
+struct Target {
+  std::string folder;
+  std::string name;
+};
+
+Result<Target> target_here(const std::string& to, const std::optional<std::string>& contents,
+                           const std::string& name) {
+  std::error_code error;
+  if (contents) {
+    fs::create_directory(to, error);
+    if (error) return fail_errno("make " + to, error.value());
+    return Target{to, ""};
+  }
+  if (fs::is_directory(to, error)) return Target{to, name};
+  auto [folder, as] = SM_TRY(split(to));
+  return Target{std::move(folder), std::move(as)};
+}
+
+// The stream of the guest's tar as it is.
+Status stream_out(const Place& from, const std::string& folder, const std::string& name) {
   auto tar = SM_TRY(ExecPipe::start(from.vm, {"tar", "-C", folder, "-cf", "-", "--", name}, false));
   PipeStream stream(tar.fd());
-  auto done = unpack_tree(stream, into, as);
-  const int status = tar.finish();
-  if (status != 0) {
-    return fail(Code::kGuest, "the VM's tar ended with status " + std::to_string(status));
+  std::array<std::byte, 64U << 10U> buffer;
+  for (;;) {
+    const std::size_t n = SM_TRY(stream.read(buffer));
+    if (n == 0) break;
+    if (const auto written = write_all(STDOUT_FILENO, std::span(buffer).first(n)); !written) {
+      tar.abandon();
+      return written;
+    }
   }
+  const int status = tar.finish();
+  return status == 0 ? Status() : guest_failure(status);
+}
+
+Status stream_in(const Place& to) {
+  auto tar = SM_TRY(ExecPipe::start(to.vm, {"tar", "-C", to.path, "-xf", "-"}, true));
+  ::signal(SIGPIPE, SIG_IGN);
+  PipeStream input(STDIN_FILENO);
+  std::array<std::byte, 64U << 10U> buffer;
+  Status written;
+  while (written) {
+    const std::size_t n = SM_TRY(input.read(buffer));
+    if (n == 0) break;
+    written = write_all(tar.fd(), std::span(buffer).first(n));
+  }
+  const int status = tar.finish();
+  return status == 0 ? written : guest_failure(status);
+}
+
+Status copy_out(const Place& from, const std::string& to) {
+  const auto contents = contents_of(from.path);
+  std::string folder = contents.value_or("");
+  std::string name = ".";
+  if (!contents) std::tie(folder, name) = SM_TRY(split(from.path));
+  if (to == "-") return stream_out(from, folder, name);
+  const Target target = SM_TRY(target_here(to, contents, name));
+  auto tar = SM_TRY(ExecPipe::start(from.vm, {"tar", "-C", folder, "-cf", "-", "--", name}, false));
+  PipeStream stream(tar.fd());
+  auto done = unpack_tree(stream, target.folder, target.name);
+  // What is wrong with the archive may be because tar failed; then its status says more.
+  const bool ours = !done && done.error().code() != Code::kCorrupt;
+  const bool whole = !ours && ends_soon(stream);
+  if (!whole) tar.abandon();
+  const int status = tar.finish();
+  if (whole && status != 0) return guest_failure(status);
   if (!done) return fail(std::move(done).error());
+  if (!whole) return fail(Code::kGuest, "the VM's tar does not end");
   if (done->skipped > 0) {
     print_warning(fmt::format("{} entries that are neither files, folders nor links were left out",
                               done->skipped));
@@ -144,26 +225,45 @@ Status copy_out(const Place& from, const std::string& to) {
   return {};
 }
 
+// The exit status of a command in the VM.
+Result<int> ask_guest(const std::string& vm, const std::vector<std::string>& command) {
+  return SM_TRY(ExecPipe::start(vm, command, false)).finish();
+}
+
+Result<Target> target_there(const Place& to, const std::optional<std::string>& contents,
+                            const std::string& name) {
+  const int is_folder = SM_TRY(ask_guest(to.vm, {"test", "-d", to.path}));
+  if (is_folder != 0 && is_folder != 1) return fail(Code::kGuest, "the VM cannot be asked");
+  if (contents) {
+    const int made = is_folder == 0 ? 0 : SM_TRY(ask_guest(to.vm, {"mkdir", "--", to.path}));
+    if (made != 0) return fail(Code::kGuest, "the VM cannot make " + to.path);
+    return Target{to.path, ""};
+  }
+  if (is_folder == 0) return Target{to.path, name};
+  auto [folder, as] = SM_TRY(split(to.path));
+  return Target{std::move(folder), std::move(as)};
+}
+
 Status copy_in(const std::string& from, const Place& to) {
-  const auto source = SM_TRY(split(from));
-  const std::string path = source.first + "/" + source.second;
+  if (from == "-") return stream_in(to);
+  const auto contents = contents_of(from);
+  std::string path;
+  std::string name;
+  if (contents) {
+    path = *contents;
+  } else {
+    std::tie(path, name) = SM_TRY(split(from));
+    path += "/" + name;
+  }
   struct stat st {};
   if (::lstat(path.c_str(), &st) < 0) return fail_errno(from, errno);
-  auto probe = SM_TRY(ExecPipe::start(to.vm, {"test", "-d", to.path}, false));
-  const int is_folder = probe.finish();
-  if (is_folder != 0 && is_folder != 1) return fail(Code::kGuest, "the VM cannot be asked");
-  std::string into = to.path;
-  std::string as = source.second;
-  if (is_folder == 1) std::tie(into, as) = SM_TRY(split(to.path));
-  auto tar = SM_TRY(ExecPipe::start(to.vm, {"tar", "-C", into, "-xf", "-"}, true));
+  const Target target = SM_TRY(target_there(to, contents, name));
+  auto tar = SM_TRY(ExecPipe::start(to.vm, {"tar", "-C", target.folder, "-xf", "-"}, true));
   // A tar that ends early must not end us.
   ::signal(SIGPIPE, SIG_IGN);
-  auto packed = pack_tree(path, as, tar.fd());
+  auto packed = pack_tree(path, target.name, tar.fd());
   const int status = tar.finish();
-  if (status != 0) {
-    return fail(Code::kGuest, "the VM's tar ended with status " + std::to_string(status));
-  }
-  return packed;
+  return status == 0 ? packed : guest_failure(status);
 }
 
 Status copy(const std::vector<std::string>& words) {
@@ -183,7 +283,10 @@ Status copy(const std::vector<std::string>& words) {
 void add_cp(Command& app, Action& chosen) {
   Command* command =
       app.add_subcommand("cp", "Copy files and folders: cp VM:PATH PATH, or cp PATH VM:PATH");
-  command->footer("The image needs a `tar`. Owners stay behind; in the VM all is root's.");
+  command->footer(
+      "PATH/. is what is in a folder, - a tar stream on standard input or output. The image needs "
+      "a "
+      "`tar`. Owners stay behind; in the VM all is root's.");
   set_image_action(*command, chosen, {2, 2, "from where, and to where"},
                    {"-a", "--archive", "-L", "--follow-link", "-q", "--quiet"},
                    [](const auto& words) { return copy(words); });

@@ -44,6 +44,8 @@ const std::vector<CommandExample>& examples() {
       {{"port"}, "supermachine port web", "all that are published"},
       {{"cp"}, "supermachine cp web:/etc/nginx ./nginx", "a folder out of a VM"},
       {{"cp"}, "supermachine cp index.html web:/usr/share/nginx/html/", "a file into one"},
+      {{"cp"}, "supermachine cp ./site/. web:/usr/share/nginx/html", "what is in a folder"},
+      {{"cp"}, "supermachine cp db:/var/lib/postgresql - | zstd > db.tar.zst", "a tar stream"},
       {{"stats"}, "supermachine stats --no-stream", "once"},
       {{"top"}, "supermachine top web", "seen from inside"},
       {{"events"}, "supermachine events", "until Ctrl-C"},

@@ -1,11 +1,13 @@
 """End-to-end tests of VMs in the background: records, keepers, ports, logs. Started by tests/e2e/run."""
 
 import glob
+import io
 import json
 import os
 import signal
 import socket
 import subprocess
+import tarfile
 import tempfile
 import time
 import unittest
@@ -561,6 +563,47 @@ class Copies(Case):
         self.refused("tar ended", "cp", "vm:/nowhere", here)
         self.refused("No such file", "cp", here + "/nowhere", "vm:/tmp")
         self.refused("one of the two", "cp", here, here)
+
+    def test_what_is_in_a_folder(self):
+        self.run_d("sleep", "1000", options=["--name", "vm"])
+        here = self.folders.name + "/here"
+        os.makedirs(here + "/tree")
+        with open(here + "/tree/a", "w") as f:
+            f.write("A\n")
+        for _ in range(2):  # into a folder that has to be made, and into one that is there
+            self.ok("cp", here + "/tree/.", "vm:/tmp/all")
+        self.assertEqual(self.ok("exec", "vm", "ls", "/tmp/all"), "a\n")
+        for _ in range(2):
+            self.ok("cp", "vm:/tmp/all/.", here + "/back")
+        self.assertEqual(os.listdir(here + "/back"), ["a"])
+
+    def test_streams(self):
+        self.run_d("sleep", "1000", options=["--name", "vm"])
+        self.ok("exec", "vm", "sh", "-c", "mkdir /tmp/d; echo A >/tmp/d/a; mkdir /tmp/e")
+        tar = self.call("cp", "vm:/tmp/d", "-").stdout
+        with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+            self.assertEqual(sorted(archive.getnames()), ["d", "d/a"])
+        r = subprocess.run([BIN, "cp", "-", "vm:/tmp/e"], input=tar, capture_output=True, env=self.env, timeout=LIMIT)
+        self.assertEqual((r.returncode, r.stdout, r.stderr), (0, b"", b""))
+        self.assertEqual(self.ok("exec", "vm", "cat", "/tmp/e/d/a"), "A\n")
+        self.refused("tar ended", "cp", "vm:/nowhere", "-")
+
+    def test_a_tar_that_does_not_end(self):
+        script = "mkdir /x; cd /tmp; echo A > a; busybox tar -cf /x/good a; " \
+                 "printf '#!/bin/sh\\ncat /x/good; exec cat /dev/zero\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
+        self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
+        self.until_logged("vm", "ready")
+        here = self.folders.name + "/here"
+        os.makedirs(here)
+        self.refused("does not end", "cp", "vm:/tmp/a", here)
+        self.refused("No such file", "cp", "vm:/tmp/a", here + "/no/such")
+
+    def test_padding_is_no_error(self):
+        script = "mkdir /x; cd /tmp; echo A > a; busybox tar -cf /x/good a; " \
+                 "printf '#!/bin/sh\\ncat /x/good; head -c 200000 /dev/zero\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
+        self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
+        self.until_logged("vm", "ready")
+        self.ok("cp", "vm:/tmp/a", self.folders.name)
 
     def test_a_hostile_archive_stays_inside(self):
         """The guest's tar is the guest's."""

@@ -33,6 +33,7 @@ class Unpacker {
 
   Status add(TarReader& reader, const TarEntry& entry) {
     const Parts parts = SM_TRY(parts_of(entry.path));
+    if (parts.empty()) return {};
     const UniqueFd parent = SM_TRY(open_parent(parts));
     const char* const last = parts.back().c_str();
     switch (entry.kind) {
@@ -47,6 +48,7 @@ class Unpacker {
         return {};
       case TarKind::kHardLink: {
         const Parts target = SM_TRY(parts_of(entry.link_target));
+        if (target.empty()) return fail(Code::kCorrupt, "the archive has a link to its own folder");
         const UniqueFd from = SM_TRY(open_parent(target));
         make_room(parent.get(), last);
         if (::linkat(from.get(), target.back().c_str(), parent.get(), last, 0) < 0) {
@@ -75,11 +77,12 @@ class Unpacker {
     return fail_errno("write " + printable(entry.path), errno);
   }
 
-  // The components below the root, the first one replaced.
+  // The components below the root, the first one replaced. None: the root itself.
   Result<Parts> parts_of(const std::string& path) {
     const SafePath safe = SM_TRY(safe_path(path));
-    if (safe.empty()) return fail(Code::kCorrupt, "the archive has an entry without a name");
     Parts out(safe.begin(), safe.end());
+    if (name_.empty()) return out;
+    if (safe.empty()) return fail(Code::kCorrupt, "the archive has an entry without a name");
     if (first_.empty()) first_ = out[0];
     if (out[0] != first_) {
       return fail(Code::kCorrupt,
@@ -204,7 +207,8 @@ Status pack_tree(const std::string& path, const std::string& name, int out) {
     archive_read_disk_descend(disk.get());
     const std::string found = archive_entry_pathname(entry.get());
     const std::string inside = found.size() > path.size() ? found.substr(path.size()) : "";
-    archive_entry_set_pathname(entry.get(), (name + inside).c_str());
+    if (name.empty() && inside.empty()) continue;
+    archive_entry_set_pathname(entry.get(), ((name.empty() ? "." : name) + inside).c_str());
     archive_entry_set_hardlink(entry.get(), nullptr);
     // Whoever it is here, in the VM it is root's.
     archive_entry_set_uid(entry.get(), 0);

@@ -106,5 +106,24 @@ TEST_F(TarTreeTest, WhatIsPackedComesBack) {
   EXPECT_EQ(fs::read_symlink(dir_ + "/in/back/link"), "sub/file");
 }
 
+TEST_F(TarTreeTest, WithoutANameTheEntriesComeThemselves) {
+  fs::create_directories(dir_ + "/src/sub");
+  std::ofstream(dir_ + "/src/sub/file") << "content";
+  std::ofstream(dir_ + "/src/other") << "more";
+  const std::string tar = dir_ + "/tar";
+  const UniqueFd out = open_file(tar, O_WRONLY | O_CREAT).value();
+  ASSERT_TRUE(pack_tree(dir_ + "/src", "", out.get()));
+  testing::TextStream stream(read_file(tar, 1u << 20).value());
+  ASSERT_TRUE(unpack_tree(stream, dir_ + "/in", ""));
+  EXPECT_EQ(text("in/sub/file"), "content");
+  EXPECT_EQ(text("in/other"), "more");
+  ASSERT_TRUE(unpack(TarBuilder().dir("./").file("./third", "3"), ""));
+  EXPECT_EQ(text("in/third"), "3");
+  EXPECT_FALSE(unpack(TarBuilder().file("../secret/file", "evil"), ""));
+  EXPECT_FALSE(unpack(TarBuilder().symlink("x", "../secret").file("x/file", "evil"), ""));
+  EXPECT_FALSE(unpack(TarBuilder().hard_link("h", "./"), ""));
+  EXPECT_EQ(text("secret/file"), "old");
+}
+
 }  // namespace
 }  // namespace sm
