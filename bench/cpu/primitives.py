@@ -60,7 +60,7 @@ def make_disk(folder):
     os.symlink(version, f"{root}/usr/bin/python3")
     shutil.copytree(f"/usr/lib/{version}", f"{root}/usr/lib/{version}", ignore=shutil.ignore_patterns("config-*", "test", "dist-packages"))
     disk = os.path.join(folder, "python.squashfs")
-    subprocess.run(["mksquashfs", root, disk, "-quiet", "-no-progress", "-comp", "zstd"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["mksquashfs", root, disk, "-quiet", "-no-progress", "-comp", "lz4"], check=True, stdout=subprocess.DEVNULL)
     return disk
 
 

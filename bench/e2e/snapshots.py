@@ -32,7 +32,7 @@ class Bench:
         shutil.copy("/bin/busybox", f"{root}/bin")
         for name in ("true", "sh", "head", "sleep"):
             os.symlink("busybox", f"{root}/bin/{name}")
-        subprocess.run(["mksquashfs", root, f"{root}.squashfs", "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["mksquashfs", root, f"{root}.squashfs", "-comp", "lz4", "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
         return f"{root}.squashfs"
 
     def worker(self, *words, memory=None, socket=None, snapshot=None):
