@@ -43,6 +43,14 @@ class ServiceCase(Case):
         r = self.call("logs", vm)
         return (r.stdout + r.stderr).decode()
 
+    def until(self, done, what):
+        try:
+            super().until(done, what)
+        except AssertionError:
+            for vm in self.ok("ps", "-aq").split():
+                print(self.call("inspect", "--type", "vm", vm).stdout.decode(), self.logs(vm))
+            raise
+
     def until_in_logs(self, vm, text, times=1):
         self.until(lambda: self.logs(vm).count(text) >= times, text)
 
@@ -94,8 +102,9 @@ class Nginx(ServiceCase):
         self.assertIn(b'"GET / HTTP/1.1" 200', out)
         self.assertNotEqual(self.client("curl", "-s", self.url).returncode, 0)
 
+
+class ServerRestarts(ServiceCase):
     def test_a_killed_server_comes_back(self):
-        self.ok("rm", "-f", "nginx")
         self.serve("nginx", 80, ["--restart", "on-failure"])
         self.url = f"http://127.0.0.1:{self.port}"
         self.until(lambda: self.client("curl", "-sf", self.url).returncode == 0, "nginx answers")
