@@ -285,8 +285,7 @@ void add_cp(Command& app, Action& chosen) {
       app.add_subcommand("cp", "Copy files and folders: cp VM:PATH PATH, or cp PATH VM:PATH");
   command->footer(
       "PATH/. is what is in a folder, - a tar stream on standard input or output. The image needs "
-      "a "
-      "`tar`. Owners stay behind; in the VM all is root's.");
+      "a `tar`. Owners stay behind; in the VM all is root's.");
   set_image_action(*command, chosen, {2, 2, "from where, and to where"},
                    {"-a", "--archive", "-L", "--follow-link", "-q", "--quiet"},
                    [](const auto& words) { return copy(words); });

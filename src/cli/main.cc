@@ -55,10 +55,6 @@ int run(const std::vector<std::string>& words) {
   return chosen();
 }
 
-}  // namespace
-
-namespace {
-
 // Without them, files of ours would get their numbers.
 void ensure_standard_streams() {
   int fd = 0;

@@ -588,21 +588,22 @@ class Copies(Case):
         self.assertEqual(self.ok("exec", "vm", "cat", "/tmp/e/d/a"), "A\n")
         self.refused("tar ended", "cp", "vm:/nowhere", "-")
 
-    def test_a_tar_that_does_not_end(self):
+    def run_with_tar(self, rest):
+        """A VM whose tar gives a sound archive of /tmp/a and then what the command `rest` says."""
         script = "mkdir /x; cd /tmp; echo A > a; busybox tar -cf /x/good a; " \
-                 "printf '#!/bin/sh\\ncat /x/good; exec cat /dev/zero\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
+                 f"printf '#!/bin/sh\\ncat /x/good; exec {rest}\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
         self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
         self.until_logged("vm", "ready")
+
+    def test_a_tar_that_does_not_end(self):
+        self.run_with_tar("cat /dev/zero")
         here = self.folders.name + "/here"
         os.makedirs(here)
         self.refused("does not end", "cp", "vm:/tmp/a", here)
         self.refused("No such file", "cp", "vm:/tmp/a", here + "/no/such")
 
     def test_padding_is_no_error(self):
-        script = "mkdir /x; cd /tmp; echo A > a; busybox tar -cf /x/good a; " \
-                 "printf '#!/bin/sh\\ncat /x/good; head -c 200000 /dev/zero\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
-        self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
-        self.until_logged("vm", "ready")
+        self.run_with_tar("head -c 200000 /dev/zero")
         self.ok("cp", "vm:/tmp/a", self.folders.name)
 
     def test_a_hostile_archive_stays_inside(self):

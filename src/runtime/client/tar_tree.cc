@@ -206,7 +206,8 @@ Status pack_tree(const std::string& path, const std::string& name, int out) {
     if (got < ARCHIVE_WARN) return archive_failure(disk.get(), path);
     archive_read_disk_descend(disk.get());
     const std::string found = archive_entry_pathname(entry.get());
-    const std::string inside = found.size() > path.size() ? found.substr(path.size()) : "";
+    std::string inside = found.size() > path.size() ? found.substr(path.size()) : "";
+    if (!inside.empty() && inside[0] != '/') inside.insert(0, "/");  // of "/" and "x/"
     if (name.empty() && inside.empty()) continue;
     archive_entry_set_pathname(entry.get(), ((name.empty() ? "." : name) + inside).c_str());
     archive_entry_set_hardlink(entry.get(), nullptr);

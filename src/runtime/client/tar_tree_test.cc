@@ -112,7 +112,7 @@ TEST_F(TarTreeTest, WithoutANameTheEntriesComeThemselves) {
   std::ofstream(dir_ + "/src/other") << "more";
   const std::string tar = dir_ + "/tar";
   const UniqueFd out = open_file(tar, O_WRONLY | O_CREAT).value();
-  ASSERT_TRUE(pack_tree(dir_ + "/src", "", out.get()));
+  ASSERT_TRUE(pack_tree(dir_ + "/src/", "", out.get()));
   testing::TextStream stream(read_file(tar, 1u << 20).value());
   ASSERT_TRUE(unpack_tree(stream, dir_ + "/in", ""));
   EXPECT_EQ(text("in/sub/file"), "content");
