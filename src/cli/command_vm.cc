@@ -48,7 +48,7 @@ void add_vm_commands(Command& app, Action& chosen) {
   add_group(app, chosen, "container", "The same under Docker's name");
 }
 
-std::string describe_vm(const VmRecord& vm) {
+std::string describe_vm(const VmRecord& vm, std::uint64_t disk_bytes) {
   using nlohmann::json;
   json ports = json::object();     // that lead to it now
   json bindings = json::object();  // that were asked for
@@ -93,6 +93,7 @@ std::string describe_vm(const VmRecord& vm) {
                     {"Created", time(vm.created_ns)},
                     {"Image", vm.image_digest},
                     {"State", state},
+                    {"SizeRw", disk_bytes == 0 ? json() : json(disk_bytes)},
                     {"RestartCount", vm.restarts},
                     {"Config", config},
                     {"HostConfig", host},
