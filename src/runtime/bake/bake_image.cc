@@ -1,11 +1,11 @@
 #include "runtime/bake/bake_image.h"
 
-#include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
 
 #include "base/bytes.h"
 #include "base/event_loop.h"
+#include "base/json.h"
 #include "oci/digest.h"
 #include "oci/text.h"
 #include "runtime/bake/fingerprint.h"
@@ -55,7 +55,7 @@ std::string inputs_of(const BakeOptions& o, const BootConfig& boot, const SavedI
                               {"warmup", bytes_as_texts(o.warmup)},
                               {"output", bytes_as_text(o.output)},
                               {"quiesce", o.quiesce.count()}};
-  const std::string text = all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const std::string text = dump_json(all);
   return Hasher::of(as_byte_span(text)).hex();
 }
 
