@@ -23,7 +23,7 @@ namespace {
 constexpr std::uint64_t kSector = 512;
 constexpr Duration kMakeLimit = std::chrono::seconds(60);
 // In the name of the empty one: raise it with every change of what mke2fs is told.
-constexpr int kRecipe = 1;
+constexpr int kDiskRecipe = 1;
 
 // The features are listed, so that the host's own mke2fs.conf has no say: the guest's kernel knows
 // all of them. The journal is small: its blocks are the first that every VM writes.
@@ -99,7 +99,7 @@ Status make_empty(const std::string& path) {
 }
 
 // The pieces between the holes.
-Status copy_data(int from, int to, off_t size) {
+Status copy_pieces(int from, int to, off_t size) {
   std::array<std::byte, 1u << 16> buffer;
   for (off_t at = 0; at < size;) {
     at = ::lseek(from, at, SEEK_DATA);
@@ -121,7 +121,7 @@ Status copy_data(int from, int to, off_t size) {
 Status clone(int from, int to, off_t size) {
   if (::ioctl(to, FICLONE, from) == 0) return {};
   if (::ftruncate(to, size) < 0) return fail_errno("make a file of 10 GiB", errno);
-  return copy_data(from, to, size);
+  return copy_pieces(from, to, size);
 }
 
 }  // namespace
@@ -129,8 +129,8 @@ Status clone(int from, int to, off_t size) {
 Status make_root_disk(const std::string& path, const std::string& cache) {
   const std::string folder = cache + "/disks";
   SM_TRY_STATUS(make_dirs(folder));
-  const std::string empty =
-      folder + "/ext4-" + std::to_string(kRecipe) + "-" + std::to_string(kRootDiskBytes) + ".img";
+  const std::string empty = folder + "/ext4-" + std::to_string(kDiskRecipe) + "-" +
+                            std::to_string(kRootDiskBytes) + ".img";
   auto from = open_file(empty, O_RDONLY);
   if (!from || file_size(from->get()).value_or(0) != kRootDiskBytes) {
     SM_TRY_STATUS(make_empty(empty));
