@@ -128,6 +128,7 @@ class SUPERMACHINE_API Vm {
  private:
   friend class PooledVm;
   friend class Pool;
+  friend struct BakeAccess;
   explicit Vm(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
 };

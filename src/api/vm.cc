@@ -47,6 +47,8 @@ void on_loop(const ContextPtr& context, const Done<T>& done, std::function<void(
   }
 }
 
+}  // namespace
+
 // The text of one that is none may be a secret: only what stands before its '=' is named.
 sm::Status check_variables(const std::vector<std::string>& variables) {
   for (const std::string& variable : variables) {
@@ -61,13 +63,28 @@ sm::Status check_variables(const std::vector<std::string>& variables) {
   return {};
 }
 
+sm::PoolLimits limits_of_one(const VmConfig& config) {
+  sm::PoolLimits limits;
+  // The second is for a snapshot that turned out to be damaged.
+  limits.hopeless_after = 2;
+  // The start has a limit of its own; this is for the gate before it.
+  limits.acquire_timeout = config.start_timeout + std::chrono::minutes(3);
+  return limits;
+}
+
+std::string engine_of(const Image::Impl& image, Engine engine) {
+  return engine == Engine::kAuto ? image.auto_engine : engine_name(engine);
+}
+
+namespace {
+
 sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig& config) {
   sm::BootConfig out;
   out.assets = image.context->assets;
   out.layers = image.layers;
   out.memory_mib = config.memory_mib == 0 ? image.defaults.memory_mib : config.memory_mib;
   out.vcpus = config.vcpus == 0 ? image.defaults.vcpus : config.vcpus;
-  out.engine = config.engine == Engine::kAuto ? image.auto_engine : engine_name(config.engine);
+  out.engine = engine_of(image, config.engine);
   out.hostname = config.hostname;
   out.secrets = config.secrets;
   out.new_machine_id = config.new_machine_id;
@@ -91,12 +108,7 @@ sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig&
 // One VM: a pool of one that is closed as soon as it has given it away.
 void start_one(const std::shared_ptr<const Image::Impl>& image, const VmConfig& config,
                const Done<std::shared_ptr<Vm::Impl>>& done) {
-  sm::PoolLimits limits;
-  // The second is for a snapshot that turned out to be damaged.
-  limits.hopeless_after = 2;
-  // The start has a limit of its own; this is for the gate before it.
-  limits.acquire_timeout = config.start_timeout + std::chrono::minutes(3);
-  auto pool = make_pool(image, config, limits);
+  auto pool = make_pool(image, config, limits_of_one(config));
   if (!pool) return done(to_public(pool.error(), Operation::kStart));
   (*pool)->acquire([image, config, pool = *pool, done](sm::Result<sm::VmLease> lease) {
     pool->close();
@@ -104,10 +116,6 @@ void start_one(const std::shared_ptr<const Image::Impl>& image, const VmConfig& 
     done(make_vm(image, config, std::move(*lease)));
   });
 }
-
-}  // namespace
-
-namespace {
 
 sm::Result<std::shared_ptr<sm::VmSource>> source_of(const Image::Impl& image,
                                                     const VmConfig& config) {
