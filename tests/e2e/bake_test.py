@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -151,6 +152,55 @@ class Bake(Case):
             figures = json.loads(self.sm("pool", "--engine", ENGINE, "-m", "128m", "--count", "2", "--cycles", "3", "--format", "json", subject))
             self.assertEqual((figures["vms"], figures["cycles"], figures["failed"]), (2, 3, 0))
             self.assertGreater(figures["exec_ms"]["min"], 0)
+
+
+class PoolEnds(Case):
+    """A pool that the user ends."""
+
+    def end(self, number, vms, *words):
+        """Starts `pool` with these words, sends the signal once it has started so many VMs; its figures."""
+        run = f"{self.env['XDG_RUNTIME_DIR']}/supermachine"
+        seen = set()
+        words = [BIN, "pool", "--engine", ENGINE, "-m", "128m", "--count", "2", "--format", "json", *words]
+        with subprocess.Popen(words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as pool:
+            until = time.monotonic() + LIMIT
+            while len(seen) < vms and pool.poll() is None and time.monotonic() < until:
+                seen.update(os.listdir(run) if os.path.isdir(run) else [])
+                time.sleep(0.002)
+            pool.send_signal(number)
+            out, error = pool.communicate(timeout=LIMIT)
+        self.assertEqual((pool.returncode, error), (128 + number, ""))
+        self.assertEqual(os.listdir(run), [])
+        mine = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self.is_mine(pid)]
+        self.assertEqual(mine, [])
+        # Nothing half-made in the cache.
+        for folder, inner, names in os.walk(f"{self.env['XDG_CACHE_HOME']}/supermachine"):
+            self.assertEqual([name for name in inner + names if ".tmp-" in name], [], folder)
+        return json.loads(out)
+
+    def is_mine(self, pid):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                return self.shared.name in file.read()
+        except OSError:
+            return False
+
+    def test_with_figures_so_far(self):
+        self.sm("run", "--rm", "--engine", ENGINE, "-m", "128m", BUSYBOX, "true")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Two at first, two that replace these, and one for each cycle.
+            figures = self.end(number, 8, "--cycles", "100000", BUSYBOX)
+            self.assertGreater(figures["fill_ms"], 0)
+            self.assertGreater(figures["cycles"], 0)
+            self.assertLess(figures["cycles"], 100000)
+            self.assertEqual(figures["failed"], 0)
+
+    def test_while_it_is_filled_and_while_a_command_runs(self):
+        self.assertEqual(self.end(signal.SIGINT, 1, BUSYBOX)["cycles"], 0)
+        # At most three at a time: the fourth replaces one of the first, and all were ready then.
+        hung = self.end(signal.SIGTERM, 4, BUSYBOX, "sleep", "100000")
+        self.assertEqual(hung["cycles"], 0)
+        self.assertGreater(hung["fill_ms"], 0)
 
 
 class Clones(Case):
