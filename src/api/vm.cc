@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "runtime/client/file_client.h"
 #include "runtime/client/guest_connect.h"
+#include "runtime/client/main_signal.h"
 #include "runtime/client/port_forward.h"
 #include "runtime/vm/baked_source.h"
 #include "runtime/vm/snapshot_source.h"
@@ -229,9 +230,28 @@ ExecBuilder Vm::workload_builder() {
 
 Result<void> Vm::signal(int number) {
   const auto client = impl_->workload();
-  if (!client) {
+  const auto none = [] {
     return Error(ErrorCode::kInvalidState, "the VM has no workload that runs",
                  "start one with workload_builder()");
+  };
+  bool detached = false;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    detached = impl_->workload_detached;
+  }
+  if (!client && !detached) return none();
+  if (!client) {
+    if (number < 1 || number > static_cast<int>(sm::agent::kMaxSignal)) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "no signal has the number " + std::to_string(number));
+    }
+    return await<void>(impl_->context, [&](const Done<void>& done) {
+      sm::signal_main(impl_->context->loop, impl_->target(), static_cast<std::uint32_t>(number),
+                      [done, none](const sm::Status& s) {
+                        if (!s && s.error().code() == sm::Code::kNotFound) return done(none());
+                        done(to_public(s, Operation::kExec));
+                      });
+    });
   }
   return await<void>(impl_->context, [&](Done<void> done) {
     client->signal(number, [done](const sm::Status& s) { done(to_public(s, Operation::kExec)); });
