@@ -149,7 +149,8 @@ TEST(AgentProtocol, a_huge_word_count_allocates_nothing_and_is_refused) {
 }
 
 TEST(AgentProtocol, small_messages_survive_the_round_trip) {
-  EXPECT_EQ(decode_hello(only_frame(encode_hello({.generation = 7})).payload).value().generation, 7u);
+  EXPECT_EQ(decode_hello(only_frame(encode_hello({.generation = 7})).payload).value().generation,
+            7u);
   const ExitReport exit{true, true, 9, 1234, 5678};
   const ExitReport exit_out = decode_exit(only_frame(encode_exit(exit)).payload).value();
   EXPECT_TRUE(exit_out.signalled && exit_out.timed_out);
