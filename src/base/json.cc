@@ -45,4 +45,8 @@ Result<nlohmann::json> parse_json(std::string_view text, std::string_view what,
   return document;
 }
 
+std::string dump_json(const nlohmann::json& document, int indent) {
+  return document.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace sm

@@ -1,9 +1,10 @@
-// JSON from outside, parsed with limits. nlohmann-json does the work; this puts the fence around
-// it.
+// JSON from outside, parsed with limits, and JSON written. nlohmann-json does the work; this puts
+// the fence around it, and is the one place where its parser and its printer are compiled.
 #pragma once
 
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -18,5 +19,9 @@ struct JsonLimits {
 // The document, or kLimit / kCorrupt. `what` names the input in the error. Never throws.
 Result<nlohmann::json> parse_json(std::string_view text, std::string_view what,
                                   const JsonLimits& limits = {});
+
+// The document as text: on one line, or with `indent` blanks for each level. What is not UTF-8
+// becomes U+FFFD. Never throws.
+std::string dump_json(const nlohmann::json& document, int indent = -1);
 
 }  // namespace sm

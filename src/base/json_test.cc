@@ -26,5 +26,15 @@ TEST(ParseJson, refuses_what_is_too_long_or_too_deep) {
   EXPECT_TRUE(parse_json(R"(["[[[[\"[[["])", "t", {.depth = 1}));
 }
 
+TEST(DumpJson, writes_one_line_or_indents) {
+  const nlohmann::json document = {{"a", {1, 2}}, {"b", "\n"}};
+  EXPECT_EQ(dump_json(document), R"({"a":[1,2],"b":"\n"})");
+  EXPECT_EQ(dump_json({{"a", 1}}, 1), "{\n \"a\": 1\n}");
+}
+
+TEST(DumpJson, replaces_what_is_not_utf8) {
+  EXPECT_EQ(dump_json({{"a", "x\xffy"}}), "{\"a\":\"x\xEF\xBF\xBDy\"}");
+}
+
 }  // namespace
 }  // namespace sm

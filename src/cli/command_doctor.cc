@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/image_command.h"
 #include "cli/output.h"
@@ -22,7 +22,7 @@ void print_json(const Finding& finding) {
                                {"Ok", finding.ok},
                                {"Text", finding.text},
                                {"Remedy", finding.remedy}};
-  fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", dump_json(line));
 }
 
 void print_text(const Finding& finding) {

@@ -4,8 +4,8 @@
 
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/image_command.h"
 #include "cli/sizes.h"
@@ -45,7 +45,7 @@ Status prune(const PruneFlags& flags) {
                                 {"Blobs", report.blobs},
                                 {"Layers", report.layers},
                                 {"SpaceReclaimed", report.bytes}};
-    fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    fmt::print("{}\n", dump_json(out));
     return {};
   }
   for (const auto& name : report.names) fmt::print("Untagged: {}\n", printable(name));
@@ -97,7 +97,7 @@ Status print_usage(const std::string& format) {
                                    {"Active", usage.active},
                                    {"Size", usage.size},
                                    {"Reclaimable", usage.reclaimable}};
-      fmt::print("{}\n", line.dump());
+      fmt::print("{}\n", dump_json(line));
     }
     table.push_back({usage.type, std::to_string(usage.count), std::to_string(usage.active),
                      human_size(usage.size), human_size(usage.reclaimable)});

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/image_command.h"
 #include "cli/image_rows.h"
@@ -24,7 +24,7 @@ void print_json(const ImageRow& row) {
   const nlohmann::json line = {
       {"Repository", row.repository}, {"Tag", row.tag},   {"Digest", row.digest},    {"ID", row.id},
       {"CreatedAt", row.created},     {"Size", row.size}, {"Platform", row.platform}};
-  fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", dump_json(line));
 }
 
 bool matches(const ImageRow& row, const std::vector<std::string>& words) {

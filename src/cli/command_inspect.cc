@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/image_command.h"
 #include "cli/image_rows.h"
@@ -19,9 +19,7 @@ namespace {
 
 constexpr std::size_t kManyWords = 10'000;
 
-std::string dump(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
-}
+std::string dump(const Json& json, int indent) { return dump_json(json, indent); }
 
 Result<std::optional<Platform>> optional_platform(const std::string& text) {
   if (text.empty()) return std::optional<Platform>();

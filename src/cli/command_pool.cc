@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/run_flags.h"
@@ -48,7 +48,7 @@ Result<int> execute(Typed& typed, std::vector<std::string> words) {
                                {"warm", result.warm},
                                {"failed", result.failed}};
   if (typed.format == "json") {
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", dump_json(json));
     return status;
   }
   fmt::print("{} VMs ready after {:.1f} ms; {} cycles, {} of them from a VM that was ready\n",

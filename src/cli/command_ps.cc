@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/image_command.h"
 #include "cli/sizes.h"
 #include "cli/vm_command.h"
@@ -113,7 +113,7 @@ void print_json(const VmRecord& vm) {
                                {"ExitCode", vm.exit_code},
                                {"Ports", ports_text(vm)},
                                {"Labels", labels}};
-  fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", dump_json(line));
 }
 
 Status list(const Typed& typed) {

@@ -5,8 +5,8 @@
 #include <array>
 #include <ctime>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/image_command.h"
 #include "cli/sizes.h"
@@ -97,7 +97,7 @@ Status list(const Typed& typed) {
                                    {"Memory", manifest->memory_bytes},
                                    {"CreatedAt", created(*manifest)},
                                    {"Size", entry.bytes}};
-      fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+      fmt::print("{}\n", dump_json(line));
       continue;
     }
     table.push_back({shown(entry.name), printable(annotation(*manifest, "image")), manifest->engine,
@@ -125,9 +125,9 @@ Status inspect(const std::vector<std::string>& words) {
   nlohmann::json all = nlohmann::json::array();
   for (const std::string& word : words) {
     const auto manifest = SM_TRY(read_snapshot_manifest(SM_TRY(find(word))));
-    all.push_back(nlohmann::json::parse(encode_manifest(manifest)));
+    all.push_back(SM_TRY(parse_json(encode_manifest(manifest), word)));
   }
-  fmt::print("{}\n", all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", dump_json(all, 2));
   return {};
 }
 

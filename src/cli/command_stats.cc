@@ -5,9 +5,9 @@
 
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/image_command.h"
 #include "cli/output.h"
 #include "cli/sizes.h"
@@ -85,16 +85,15 @@ void print(const std::map<std::string, Sample>& before, const std::map<std::stri
     const std::string memory = binary_size(s.memory_bytes) + " / " + binary_size(s.memory_limit);
     const std::string io = human_size(s.read_bytes) + " / " + human_size(s.write_bytes);
     if (json) {
-      fmt::print("{}\n", nlohmann::json{{"ID", id},
-                                        {"Name", sample.vm.name},
-                                        {"CPUPerc", fmt::format("{:.2f}%", cpu)},
-                                        {"CPUNs", s.cpu_ns},
-                                        {"MemUsage", memory},
-                                        {"MemBytes", s.memory_bytes},
-                                        {"MemPerc", fmt::format("{:.2f}%", share)},
-                                        {"BlockIO", io},
-                                        {"PIDs", s.processes}}
-                             .dump());
+      fmt::print("{}\n", dump_json({{"ID", id},
+                                    {"Name", sample.vm.name},
+                                    {"CPUPerc", fmt::format("{:.2f}%", cpu)},
+                                    {"CPUNs", s.cpu_ns},
+                                    {"MemUsage", memory},
+                                    {"MemBytes", s.memory_bytes},
+                                    {"MemPerc", fmt::format("{:.2f}%", share)},
+                                    {"BlockIO", io},
+                                    {"PIDs", s.processes}}));
     } else {
       table.push_back({shown, sample.vm.name, fmt::format("{:.2f}%", cpu), memory,
                        fmt::format("{:.2f}%", share), io, std::to_string(s.processes)});

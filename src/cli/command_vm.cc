@@ -1,7 +1,7 @@
 // All commands on VMs, and `vm` (Docker's `container`), below which they are again.
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
 
@@ -97,7 +97,7 @@ std::string describe_vm(const VmRecord& vm) {
                     {"Config", config},
                     {"HostConfig", host},
                     {"NetworkSettings", {{"Ports", std::move(ports)}}}};
-  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+  return dump_json(out);
 }
 
 }  // namespace sm

@@ -3,8 +3,6 @@
 
 #include <limits>
 
-#include "base/json.h"
-
 namespace sm {
 namespace {
 

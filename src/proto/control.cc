@@ -158,7 +158,7 @@ std::string_view event_text(EventName name) {
 std::string text_of(const Message& message) {
   const json body = std::visit([](const auto& m) { return to_json(m); }, message);
   // Texts may carry any bytes of a path or a guest: invalid UTF-8 is replaced, never thrown at us.
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return dump_json(body);
 }
 
 std::vector<std::byte> encode(const Message& message) {

@@ -101,7 +101,7 @@ Status ImageStore::write_index(const std::vector<StoreEntry>& entries) const {
   const Json index = {{"schemaVersion", 2},
                       {"mediaType", "application/vnd.oci.image.index.v1+json"},
                       {"manifests", std::move(list)}};
-  return write_file_atomic(root_ + "/index.json", index.dump(1), 0600);
+  return write_file_atomic(root_ + "/index.json", dump_json(index, 1), 0600);
 }
 
 Result<std::vector<StoreEntry>> ImageStore::entries() const { return read_index(); }

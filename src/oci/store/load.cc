@@ -120,7 +120,7 @@ class Loader {
         {"config",
          {{"mediaType", kConfigType}, {"digest", config.digest.text()}, {"size", config.size}}},
         {"layers", std::move(layers)}};
-    return store_.put_document(manifest.dump(), kManifestType);
+    return store_.put_document(dump_json(manifest), kManifestType);
   }
 
   // The image is checked like any that is run, then named.

@@ -164,11 +164,11 @@ Status save_images(const ImageStore& store, const std::vector<StoredImage>& imag
   const Json index = {{"schemaVersion", 2},
                       {"mediaType", "application/vnd.oci.image.index.v1+json"},
                       {"manifests", contents.index}};
-  SM_TRY_STATUS(tar->add("index.json", index.dump()));
+  SM_TRY_STATUS(tar->add("index.json", dump_json(index)));
   if (kind == ArchiveKind::kDocker) {
     Json list = Json::array();
     for (auto& [id, entry] : contents.docker) list.push_back(std::move(entry));
-    SM_TRY_STATUS(tar->add("manifest.json", list.dump()));
+    SM_TRY_STATUS(tar->add("manifest.json", dump_json(list)));
   }
   return tar->finish();
 }

@@ -7,10 +7,10 @@
 
 #include <array>
 #include <cerrno>
-#include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "oci/digest.h"
 
 namespace sm {
@@ -53,7 +53,7 @@ std::string fingerprint(const BakeInputs& inputs) {
                               {"vcpus", inputs.vcpus},
                               {"engine", inputs.engine},
                               {"config", inputs.guest_config}};
-  return hex_of(all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return hex_of(dump_json(all));
 }
 
 Result<std::string> cached_digest(const std::string& path, const std::string& cache_dir) {

@@ -1,9 +1,9 @@
 #include "runtime/bake/prepare_bake.h"
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "oci/digest.h"
 #include "oci/text.h"
 #include "runtime/bake/tag_store.h"
@@ -30,7 +30,7 @@ std::vector<std::string> bytes_as_texts(std::vector<std::string> all) {
 }
 
 std::string digest_of(const nlohmann::json& all) {
-  const std::string text = all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const std::string text = dump_json(all);
   return Hasher::of(as_byte_span(text)).hex();
 }
 

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "oci/locked_file.h"
 #include "oci/text.h"
 #include "vmm/snapshot/snapshot_dir.h"
@@ -89,7 +89,7 @@ Result<std::map<std::string, std::string>> saved_annotations(const SavedImage& i
                      {"stop-signal", image.config.stop_signal},
                      {"layers", image.layers},
                      {"workload", image.workload}};
-  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = dump_json(json);
   if (text.size() > kMaxAnnotationBytes) {
     return fail(Code::kLimit, "the environment and command of the image have more than 64 KiB",
                 "pass large values by a file in the guest");

@@ -46,7 +46,7 @@ std::string encode_event(const VmEvent& event) {
   const nlohmann::json body = {{"at_ns", event.at_ns}, {"action", event.action},
                                {"id", event.id},       {"name", event.name},
                                {"image", event.image}, {"exit_code", event.exit_code & 0xFF}};
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return dump_json(body) + "\n";
 }
 
 Result<VmEvent> parse_event(std::string_view line) {

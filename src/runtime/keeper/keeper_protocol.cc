@@ -36,7 +36,7 @@ tl::unexpected<Error> malformed() {
 
 std::vector<std::byte> frame(const json& body) {
   ByteWriter w;
-  w.put_string(body.dump(-1, ' ', false, json::error_handler_t::replace));
+  w.put_string(dump_json(body));
   return w.release();
 }
 

@@ -222,7 +222,7 @@ std::string encode_record(const VmRecord& r) {
                      {"words", std::move(words)},
                      {"folder", to_hex(r.folder)},
                      {"request", to_hex(r.request)}};
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return dump_json(body);
 }
 
 Result<VmRecord> parse_record(std::string_view text, std::string_view what) {

@@ -4,7 +4,8 @@
 
 #include <array>
 #include <cerrno>
-#include <nlohmann/json.hpp>
+
+#include "base/json.h"
 
 namespace sm {
 
@@ -59,7 +60,7 @@ Status check_boot_config(const BootConfig& config) {
 }
 
 std::string guest_config(const std::string& hostname) {
-  return nlohmann::json{{"hostname", hostname}}.dump();
+  return dump_json({{"hostname", hostname}});
 }
 
 WorkerCommand base_command(const BootConfig& config, const VmDir& dir,

@@ -82,8 +82,9 @@ Result<std::string> make_guest_config(const WorkerOptions& options, const std::s
   config["env"] = json::array();
   for (const auto& [key, value] : env) config["env"].push_back(key + "=" + value);
   // A throw would mean invalid UTF-8 from the command line; that is the user's to know, so check.
-  std::string text = config.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (json::parse(text, nullptr, false) != config) {
+  std::string text = dump_json(config);
+  const auto parsed = parse_json(text, "the boot configuration");
+  if (!parsed || *parsed != config) {
     return fail(Code::kInvalidArgument, "--env: a variable is not valid UTF-8",
                 "pass such values with the command's own environment instead");
   }

@@ -18,14 +18,35 @@ namespace {
 constexpr std::uint64_t kMinBytes = 1ull << 20;
 constexpr std::uint64_t kMaxBytes = 1ull << 40;
 
+// Where guest and host addresses agree below this, KVM can use huge pages where the host has them.
+constexpr std::uint64_t kHugePage = 2ull << 20;
+
+// Address space for `size` bytes at such an address.
+Result<std::byte*> reserve(std::uint64_t size) {
+  const std::uint64_t asked = size + kHugePage;
+  void* space =
+      ::mmap(nullptr, asked, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) return fail_errno("map guest memory", errno);
+  auto* const begin = static_cast<std::byte*>(space);
+  const std::uint64_t before = -reinterpret_cast<std::uintptr_t>(begin) % kHugePage;
+  if (before != 0) ::munmap(begin, before);
+  ::munmap(begin + before + size, asked - before - size);
+  return begin + before;
+}
+
 // `file`: where its contents begin at `offset`; -1 for zeros.
 Result<MemoryRegion> map_region(std::uint64_t start, std::uint64_t size, int file,
                                 std::uint64_t offset) {
   // NORESERVE: a VM's nominal memory may exceed the host's; admission is decided above the VMM.
-  const int flags = MAP_PRIVATE | MAP_NORESERVE | (file < 0 ? MAP_ANONYMOUS : 0);
-  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, file,
+  const int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (file < 0 ? MAP_ANONYMOUS : 0);
+  std::byte* const space = SM_TRY(reserve(size));
+  void* host = ::mmap(space, size, PROT_READ | PROT_WRITE, flags, file,
                       static_cast<off_t>(file < 0 ? 0 : offset));
-  if (host == MAP_FAILED) return fail_errno("map guest memory", errno);
+  if (host == MAP_FAILED) {
+    const int error = errno;
+    ::munmap(space, size);
+    return fail_errno("map guest memory", error);
+  }
   // One VM's pages must never show up in a core file of the worker.
   ::madvise(host, size, MADV_DONTDUMP);
   return MemoryRegion{GuestPhysAddr(start), size, static_cast<std::byte*>(host)};

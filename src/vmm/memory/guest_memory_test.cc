@@ -84,5 +84,15 @@ TEST(GuestMemory, more_than_the_low_region_continues_above_four_gib) {
   EXPECT_FALSE(memory->contains(GuestPhysAddr(addr_map::kHighRamStart), kMiB + 1));
 }
 
+TEST(GuestMemory, guest_and_host_addresses_agree_within_a_huge_page) {
+  for (const std::uint64_t size : {kMiB, 64 * kMiB, addr_map::kLowRamEnd + kMiB}) {
+    const auto memory = GuestMemory::create(size).value();
+    for (const MemoryRegion& region : memory->regions()) {
+      const auto host = reinterpret_cast<std::uintptr_t>(region.host);
+      EXPECT_EQ(host % (2 * kMiB), region.start.raw() % (2 * kMiB)) << size;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sm

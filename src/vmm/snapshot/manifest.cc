@@ -204,7 +204,7 @@ std::string encode_manifest(const SnapshotManifest& m) {
                {"memory_digest", m.memory_digest},
                {"annotations", m.annotations}};
   if (m.base) json["base"] = {{"path", m.base->path}, {"memory_digest", m.base->memory_digest}};
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return dump_json(json, 2) + "\n";
 }
 
 Result<SnapshotManifest> decode_manifest(std::string_view text) {
