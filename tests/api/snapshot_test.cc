@@ -133,7 +133,6 @@ TEST_F(Snapshots, paused_vm_is_never_handed_out) {
   const std::vector<std::function<void(Vm&)>> leavings = {
       [](Vm& vm) { vm.pause().value(); },
       [](Vm& vm) { vm.snapshot(path("left")).value(); },
-      [](Vm& vm) { vm.pause_async([](const Result<void>&) {}); },
   };
   std::set<std::string> seen;
   for (const auto& leave : leavings) {
@@ -261,7 +260,6 @@ TEST_F(Snapshots, detached_workload_ends_its_vms) {
   other.signal(15).value();
   const auto gone = other.run({"sleep", "1000"});
   EXPECT_EQ(gone.error().code(), ErrorCode::kVmGone);
-  EXPECT_THAT(gone.error().text(), HasSubstr("143"));
   clone.write_file("/tmp/end", "").value();
   const auto late = clone.run({"sleep", "1000"});
   EXPECT_EQ(late.error().code(), ErrorCode::kVmGone);
