@@ -102,6 +102,9 @@ void decode_everything(std::span<const std::byte> bytes) {
   static_cast<void>(agent::decode_hello(bytes));
   static_cast<void>(agent::decode_file(bytes));
   static_cast<void>(agent::decode_u32(bytes));
+  if (const auto signal = agent::decode_signal(bytes)) {
+    SM_CHECK(*signal >= 1 && *signal <= agent::kMaxSignal);
+  }
   static_cast<void>(agent::decode_resize(bytes));
   static_cast<void>(agent::decode_started(bytes));
   static_cast<void>(agent::decode_exit(bytes));
@@ -204,7 +207,7 @@ class Machine {
 
   void run() {
     for (int steps = 0; steps < 200 && input_.remaining_bytes() != 0; ++steps) {
-      step(input_.ConsumeIntegralInRange<int>(0, 17));
+      step(input_.ConsumeIntegralInRange<int>(0, 18));
       SM_CHECK(server_->connections() <= 4 + 1);
       drain_link();
     }
@@ -242,6 +245,8 @@ class Machine {
     agent::ExecRequest request;
     request.argv = {input_.PickValueInArray<std::string>({"fail", "write", "copy", "end"})};
     request.main = input_.ConsumeIntegralInRange<int>(0, 3) == 0;
+    request.detached = input_.ConsumeIntegralInRange<int>(0, 7) == 0;
+    if (request.detached) return send(agent::encode_exec(request));
     request.tty = input_.ConsumeIntegralInRange<int>(0, 7) == 0;
     request.keep_stdin = input_.ConsumeBool();
     if (!request.main && !request.tty) {
@@ -317,6 +322,8 @@ class Machine {
         // As a restore does, but for the connections that it resets.
         if (input_.ConsumeIntegralInRange<int>(0, 3) == 0) ++generation_;
         return;
+      case 16:
+        return send(agent::encode_signal_main(input_.ConsumeIntegralInRange<std::uint32_t>(0, 66)));
       default:
         return turn();
     }

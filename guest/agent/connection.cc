@@ -152,6 +152,8 @@ Status Connection::handle_request(agent::Frame& frame) {
       return start_file(frame);
     case FrameType::kForward:
       return start_forward(frame);
+    case FrameType::kSignalMain:
+      return signal_main(frame);
     default:
       return fail(Code::kCorrupt, "agent protocol: not a request");
   }
@@ -168,6 +170,17 @@ Status Connection::start_exec(const agent::Frame& frame) {
   ExecSession& exec = *session;
   session_ = std::move(session);
   exec.start();
+  return {};
+}
+
+Status Connection::signal_main(const agent::Frame& frame) {
+  const std::uint32_t number = SM_TRY(agent::decode_signal(frame.payload));
+  if (!services_.workload.signal(static_cast<int>(number))) {
+    finish_with_error({ErrorKind::kNoWorkload, 0, "this machine has no main workload that runs"});
+    return {};
+  }
+  send(agent::encode_done());
+  finish();
   return {};
 }
 

@@ -22,8 +22,6 @@ using agent::ErrorKind;
 using agent::FrameType;
 using agent::Stream;
 
-constexpr std::uint32_t kMaxSignal = 64;
-
 struct Pipe {
   UniqueFd read;
   UniqueFd write;
@@ -228,7 +226,7 @@ void ExecSession::on_started() {
   stdout_.start(std::move(host_out_), request_.tty);
   if (host_err_.valid()) stderr_.start(std::move(host_err_), false);
   if (request_.main) services_.workload.set_process(pid_);
-  for (std::uint32_t signal = 1; signal <= kMaxSignal; ++signal) {
+  for (std::uint32_t signal = 1; signal <= agent::kMaxSignal; ++signal) {
     if ((waiting_signals_ >> (signal - 1) & 1) != 0) {
       services_.processes.signal_group(pid_, static_cast<int>(signal));
     }
@@ -332,10 +330,7 @@ Status ExecSession::on_window(const agent::Frame& frame) {
 }
 
 Status ExecSession::on_signal(const agent::Frame& frame) {
-  const std::uint32_t signal = SM_TRY(agent::decode_u32(frame.payload));
-  if (signal < 1 || signal > kMaxSignal) {
-    return sm::fail(Code::kCorrupt, "agent protocol: no such signal");
-  }
+  const std::uint32_t signal = SM_TRY(agent::decode_signal(frame.payload));
   if (end_) return {};
   if (started_) {
     services_.processes.signal_group(pid_, static_cast<int>(signal));

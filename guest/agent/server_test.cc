@@ -527,6 +527,45 @@ TEST(MainWorkload, SecondOneIsBusy) {
   EXPECT_TRUE(first.finish("\n").exit.has_value());
 }
 
+TEST(MainWorkload, AnyConnectionMaySignalIt) {
+  AgentProcess agent;
+  const auto send = [&agent](std::uint32_t number) {
+    HostConnection host = agent.connect();
+    host.send(agent::encode_signal_main(number));
+    host.no_input();
+    return host.finish();
+  };
+  const Outcome none = send(SIGTERM);
+  ASSERT_TRUE(none.error.has_value());
+  EXPECT_EQ(none.error->kind, ErrorKind::kNoWorkload);
+  // Detached, as in a restored machine: nobody has a connection to it.
+  const std::string folder = ::testing::TempDir() + "signal-" + std::to_string(::getpid());
+  agent::ExecRequest request =
+      shell("trap 'exit 7' TERM; trap 'echo usr1 >>" + folder + "' USR1; echo up >" + folder +
+            "; while :; do sleep 0.02; done");
+  request.main = request.detached = true;
+  HostConnection main = agent.connect();
+  main.send(agent::encode_exec(request));
+  agent.expect_link(LinkType::kWorkloadStart);
+  agent.send_link_message({LinkType::kRelease});
+  main.no_input();
+  EXPECT_TRUE(main.finish().started.has_value());
+  EXPECT_EQ(agent.run(shell("until [ -s " + folder + " ]; do sleep 0.02; done")).err, "");
+  EXPECT_TRUE(send(SIGUSR1).done);
+  EXPECT_EQ(agent.run(shell("until grep usr1 " + folder + "; do sleep 0.02; done")).out, "usr1\n");
+  for (const std::uint32_t bad : {0u, 65u, ~0u}) {
+    const Outcome refused = send(bad);
+    ASSERT_TRUE(refused.error.has_value());
+    EXPECT_EQ(refused.error->kind, ErrorKind::kProtocol);
+  }
+  EXPECT_TRUE(send(SIGTERM).done);
+  EXPECT_EQ(agent.expect_link(LinkType::kWorkloadExit).value, 7u);
+  const Outcome over = send(SIGTERM);
+  ASSERT_TRUE(over.error.has_value());
+  EXPECT_EQ(over.error->kind, ErrorKind::kNoWorkload);
+  ::unlink(folder.c_str());
+}
+
 TEST(MainWorkload, FailedStartEndsTheMachineWithTheStatusOfItsKind) {
   AgentProcess agent;
   HostConnection host = agent.connect();

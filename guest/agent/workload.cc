@@ -49,6 +49,12 @@ void Workload::announce(std::function<void()> release) {
   if (!send_link(link_.get(), {LinkType::kWorkloadStart})) loop_.stop();
 }
 
+bool Workload::signal(int number) {
+  if (pid_ <= 0) return false;
+  processes_.signal_group(pid_, number);
+  return true;
+}
+
 void Workload::close() {
   release_ = nullptr;
   pid_ = -1;
@@ -64,9 +70,7 @@ void Workload::on_link() {
       return;
     }
     if (!*message) return;
-    if ((*message)->type == LinkType::kSignal && pid_ > 0) {
-      processes_.signal_group(pid_, static_cast<int>((*message)->value));
-    }
+    if ((*message)->type == LinkType::kSignal) signal(static_cast<int>((*message)->value));
     if ((*message)->type == LinkType::kRelease && release_) std::exchange(release_, nullptr)();
   }
 }

@@ -43,6 +43,8 @@ class Workload {
   void announce(std::function<void()> release);
   // Its program runs: signals that init receives go to this process group.
   void set_process(pid_t pid) { pid_ = pid; }
+  // To its process group; false when none runs.
+  bool signal(int number);
   void set_status(std::uint32_t status) { status_ = status; }
   // Everything was said about it and its connection is closed: init ends the machine.
   void close();

@@ -37,6 +37,7 @@ enum class ErrorCode : int {
   kVmGone = 16,          // the VM has ended, or was stopped
   kClosed = 17,          // the context or the pool is closed
   kInternal = 18,        // the library's own mistake
+  kBakeFailed = 19,      // a command ended too early or failed; the text has its last output
 };
 // "not-found": stable, for logs.
 SUPERMACHINE_API std::string_view error_code_name(ErrorCode code);

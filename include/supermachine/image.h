@@ -19,7 +19,10 @@ enum class PullPolicy { kMissing, kAlways, kNever };
 class ImageBuilder;
 class PoolBuilder;
 class Vm;
+struct BakeAccess;
+struct BakeConfig;
 struct VmConfig;
+struct WarmupConfig;
 
 class SUPERMACHINE_API Image {
  public:
@@ -42,6 +45,22 @@ class SUPERMACHINE_API Image {
   static Result<Image> from_snapshot(const Context& context, const std::string& dir);
   static void from_snapshot_async(const Context& context, const std::string& dir,
                                   std::function<void(Result<Image>)> done);
+
+  // Makes a VM of this image ready, saves it in the cache and returns the snapshot as an image, as
+  // `supermachine bake` does; when there is one of the same inputs, that one, and no VM is started.
+  // Inputs are the image, its builder's settings, the configuration, the engine and the guest's
+  // kernel. Snapshots stay until they are removed (`supermachine snapshot rm`, with the tag).
+  // kBakeFailed: the command ended before it was ready, or a warm-up command failed; kTimeout: not
+  // ready within the limit; kInvalidArgument: the configuration, or this image is a snapshot; else
+  // as Vm::start and Vm::snapshot. After an error nothing is kept.
+  Result<Image> bake(const BakeConfig& config) const;
+  void bake_async(const BakeConfig& config, std::function<void(Result<Image>)> done) const;
+  // Runs commands in a VM of this image or snapshot and saves that, in the same way. What runs in
+  // the snapshot goes on. kBakeFailed: a command failed or took too long; the text has the end of
+  // what it printed. kExecNotFound, kPermission: it could not be started. After an error nothing is
+  // kept.
+  Result<Image> with_warmup(const WarmupConfig& config) const;
+  void with_warmup_async(const WarmupConfig& config, std::function<void(Result<Image>)> done) const;
 
   ~Image();
   Image(const Image&);
@@ -66,6 +85,7 @@ class SUPERMACHINE_API Image {
 
  private:
   friend class ImageBuilder;
+  friend struct BakeAccess;
   explicit Image(std::shared_ptr<const Impl> impl);
   std::shared_ptr<const Impl> impl_;
 };

@@ -2,6 +2,7 @@
 // docs/howto/use-the-library.md.
 #pragma once
 
+#include <supermachine/bake.h>
 #include <supermachine/context.h>
 #include <supermachine/error.h>
 #include <supermachine/exec.h>

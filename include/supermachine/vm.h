@@ -71,7 +71,8 @@ class SUPERMACHINE_API Vm {
   // The image's own command (ENTRYPOINT and CMD), once per VM. argv() replaces CMD. When it ends,
   // the VM ends. Its environment, folder and user become the defaults of later programs.
   ExecBuilder workload_builder();
-  // To the workload's process group. kInvalidState when none was started.
+  // To the workload's process group, also of one that came with the snapshot. kInvalidState when
+  // none runs.
   Result<void> signal(int number);
 
   // Whole files of the guest, as root. The path is absolute. A new file gets `mode`, an existing
@@ -128,6 +129,7 @@ class SUPERMACHINE_API Vm {
  private:
   friend class PooledVm;
   friend class Pool;
+  friend struct BakeAccess;
   explicit Vm(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
 };

@@ -1,114 +1,16 @@
 // The C interface, on top of the C++ one.
 
-#include <supermachine/c/supermachine.h>
-#include <supermachine/supermachine.h>
-
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <optional>
 #include <utility>
-#include <variant>
+
+#include "api/c_handles.h"
 
 using supermachine::Error;
 using supermachine::ErrorCode;
 using supermachine::Result;
-
-struct supermachine_error {
-  Error error;
-};
-struct supermachine_context {
-  supermachine::Context context;
-};
-struct supermachine_image {
-  supermachine::Image image;
-};
-struct supermachine_vm {
-  std::variant<supermachine::Vm, supermachine::PooledVm> holder;
-  supermachine::Vm& get() {
-    if (auto* own = std::get_if<supermachine::Vm>(&holder)) return *own;
-    return *std::get<supermachine::PooledVm>(holder);
-  }
-};
-struct supermachine_exec {
-  supermachine::ExecBuilder builder;
-};
-struct supermachine_outcome {
-  supermachine::ExecOutcome outcome;
-};
-struct supermachine_pool {
-  supermachine::Pool pool;
-};
-struct supermachine_forward {
-  supermachine::PortForward forward;
-};
-
-namespace {
-
-void put_error(const Error& error, supermachine_error** out) {
-  if (out != nullptr) *out = new supermachine_error{error};
-}
-
-// A new object around the value, or nothing and the error.
-template <class Handle, class T>
-Handle* give(Result<T> result, supermachine_error** error) {
-  if (result) return new Handle{std::move(*result)};
-  put_error(result.error(), error);
-  return nullptr;
-}
-
-int status_of(const Result<void>& result, supermachine_error** error) {
-  if (result) return 0;
-  put_error(result.error(), error);
-  return -1;
-}
-
-std::string text(const char* value) { return value == nullptr ? std::string() : value; }
-
-std::string bytes(const void* data, std::size_t size) {
-  return size == 0 ? std::string() : std::string(static_cast<const char*>(data), size);
-}
-
-std::vector<std::string> words(const char* const* list) {
-  std::vector<std::string> out;
-  for (; list != nullptr && *list != nullptr; ++list) out.emplace_back(*list);
-  return out;
-}
-
-// The caller's struct may be an older, shorter one.
-template <class T>
-T sized(const T* given) {
-  T out{};
-  if (given != nullptr) std::memcpy(&out, given, std::min(given->size, sizeof(T)));
-  return out;
-}
-
-Result<supermachine::VmConfig> config_of(const supermachine_vm_config* given) {
-  const auto c = sized(given);
-  supermachine::VmConfig out;
-  out.memory_mib = c.memory_mib;
-  out.vcpus = c.vcpus;
-  out.hostname = text(c.hostname);
-  out.env = words(c.env);
-  out.secrets = words(c.secrets);
-  out.new_machine_id = c.new_machine_id != 0;
-  if (c.start_timeout_ms > 0) {
-    constexpr std::uint64_t kLongest = 1ull << 40;
-    out.start_timeout = std::chrono::milliseconds(std::min(c.start_timeout_ms, kLongest));
-  }
-  const std::string engine = text(c.engine);
-  if (engine == "kvm") {
-    out.engine = supermachine::Engine::kKvm;
-  } else if (engine == "soft") {
-    out.engine = supermachine::Engine::kSoft;
-  } else if (!engine.empty() && engine != "auto") {
-    return Error(ErrorCode::kInvalidArgument, "'" + engine + "' is no CPU engine",
-                 "use auto, kvm or soft");
-  }
-  return out;
-}
-
-}  // namespace
+using namespace supermachine::c;
 
 extern "C" {
 
@@ -173,11 +75,8 @@ void supermachine_vm_start_async(const supermachine_image* image,
                                  void* user) {
   const auto c = config_of(config);
   if (!c) return done(user, nullptr, new supermachine_error{c.error()});
-  supermachine::Vm::start_async(image->image, *c, [done, user](Result<supermachine::Vm> vm) {
-    supermachine_error* error = nullptr;
-    supermachine_vm* handle = give<supermachine_vm>(std::move(vm), &error);
-    done(user, handle, error);
-  });
+  supermachine::Vm::start_async(image->image, *c,
+                                giving<supermachine_vm, supermachine::Vm>(done, user));
 }
 const char* supermachine_vm_id(const supermachine_vm* vm) {
   return const_cast<supermachine_vm*>(vm)->get().id().c_str();
@@ -193,12 +92,11 @@ void* supermachine_vm_read_file(supermachine_vm* vm, const char* path, size_t li
                                 supermachine_error** error) {
   const auto content = vm->get().read_file(text(path), limit);
   if (!content) return put_error(content.error(), error), nullptr;
-  void* out = std::malloc(content->size() + 1);
+  void* out = copy_of(*content);
   if (out == nullptr) {
     put_error(Error(ErrorCode::kLimit, "no memory for the file"), error);
     return nullptr;
   }
-  std::memcpy(out, content->c_str(), content->size() + 1);
   *size = content->size();
   return out;
 }
@@ -236,14 +134,6 @@ int supermachine_vm_snapshot_live(supermachine_vm* vm, const char* dir,
 int supermachine_vm_snapshot_diff(supermachine_vm* vm, const char* dir, const char* base,
                                   supermachine_error** error) {
   return status_of(vm->get().snapshot_diff(text(dir), text(base)), error);
-}
-void supermachine_vm_snapshot_live_async(supermachine_vm* vm, const char* dir,
-                                         void (*done)(void*, supermachine_error*), void* user) {
-  vm->get().snapshot_live_async(text(dir), [done, user](const Result<void>& result) {
-    supermachine_error* error = nullptr;
-    static_cast<void>(status_of(result, &error));
-    done(user, error);
-  });
 }
 int supermachine_vm_stop(supermachine_vm* vm, supermachine_error** error) {
   return status_of(vm->get().stop(), error);
@@ -293,11 +183,7 @@ supermachine_outcome* supermachine_exec_output(supermachine_exec* exec,
 void supermachine_exec_output_async(supermachine_exec* exec,
                                     void (*done)(void*, supermachine_outcome*, supermachine_error*),
                                     void* user) {
-  exec->builder.output_async([done, user](Result<supermachine::ExecOutcome> outcome) {
-    supermachine_error* error = nullptr;
-    supermachine_outcome* handle = give<supermachine_outcome>(std::move(outcome), &error);
-    done(user, handle, error);
-  });
+  exec->builder.output_async(giving<supermachine_outcome, supermachine::ExecOutcome>(done, user));
 }
 int64_t supermachine_exec_detach(supermachine_exec* exec, const char* output,
                                  supermachine_error** error) {
@@ -359,11 +245,7 @@ supermachine_vm* supermachine_pool_acquire(supermachine_pool* pool, supermachine
 void supermachine_pool_acquire_async(supermachine_pool* pool,
                                      void (*done)(void*, supermachine_vm*, supermachine_error*),
                                      void* user) {
-  pool->pool.acquire_async([done, user](Result<supermachine::PooledVm> vm) {
-    supermachine_error* error = nullptr;
-    supermachine_vm* handle = give<supermachine_vm>(std::move(vm), &error);
-    done(user, handle, error);
-  });
+  pool->pool.acquire_async(giving<supermachine_vm, supermachine::PooledVm>(done, user));
 }
 void supermachine_pool_get_stats(const supermachine_pool* pool, supermachine_pool_stats* stats) {
   const supermachine::PoolStats s = pool->pool.stats();

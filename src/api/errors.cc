@@ -6,7 +6,7 @@ namespace supermachine {
 
 namespace {
 
-constexpr std::array<std::string_view, 19> kNames = {"",
+constexpr std::array<std::string_view, 20> kNames = {"",
                                                      "invalid-argument",
                                                      "invalid-state",
                                                      "not-found",
@@ -24,7 +24,8 @@ constexpr std::array<std::string_view, 19> kNames = {"",
                                                      "connect-failed",
                                                      "vm-gone",
                                                      "closed",
-                                                     "internal"};
+                                                     "internal",
+                                                     "bake-failed"};
 
 ErrorCode special(sm::Code code, Operation operation, ErrorCode otherwise) {
   using sm::Code;
@@ -45,6 +46,10 @@ ErrorCode special(sm::Code code, Operation operation, ErrorCode otherwise) {
     case Operation::kConnect:
       return code == Code::kIo ? ErrorCode::kConnectFailed : otherwise;
     case Operation::kSnapshot:
+      return code == Code::kCorrupt ? ErrorCode::kImageInvalid : otherwise;
+    case Operation::kBake:
+      if (code == Code::kGuest) return ErrorCode::kBakeFailed;
+      if (code == Code::kNotFound) return ErrorCode::kExecNotFound;
       return code == Code::kCorrupt ? ErrorCode::kImageInvalid : otherwise;
     case Operation::kFile:
     case Operation::kOther:

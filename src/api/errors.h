@@ -8,7 +8,7 @@
 
 namespace supermachine {
 
-enum class Operation { kOther, kImage, kStart, kAcquire, kExec, kFile, kConnect, kSnapshot };
+enum class Operation { kOther, kImage, kStart, kAcquire, kExec, kFile, kConnect, kSnapshot, kBake };
 
 Error to_public(const sm::Error& error, Operation operation);
 

@@ -45,6 +45,8 @@ sm::Status check_files(const ExecRequest& request) {
   return {};
 }
 
+}  // namespace
+
 sm::Status check_request(const ExecRequest& request) {
   SM_TRY_STATUS(check_words(request.argv));
   if (request.detached && (request.tty || request.timeout_ms != 0 || !request.chain.empty())) {
@@ -71,6 +73,27 @@ sm::Status check_request(const ExecRequest& request) {
   return check_files(request);
 }
 
+void add_defaults(const Image::Impl& image, const std::vector<std::string>& vm_env,
+                  ExecRequest& request) {
+  if (!request.main) {
+    request.create_cwd = request.cwd.empty();
+    if (request.cwd.empty()) request.cwd = image.defaults.workdir;
+    if (request.cwd.empty()) request.cwd = image.config.working_dir;
+    if (request.user.empty()) request.user = image.defaults.user;
+    if (request.user.empty()) request.user = image.config.user;
+  }
+  std::vector<std::string> env;
+  for (const std::string& variable : image.config.env) {
+    if (variable.find('=') != std::string::npos) env.push_back(variable);
+  }
+  for (const auto* more : {&image.defaults.env, &vm_env, &std::as_const(request.env)}) {
+    env.insert(env.end(), more->begin(), more->end());
+  }
+  request.env = std::move(env);
+}
+
+namespace {
+
 // The image's own command, as `supermachine run` would start it.
 sm::Result<ExecRequest> workload_request(const Image::Impl& image, const ExecRequest& wanted) {
   sm::RunOptions options;
@@ -94,26 +117,8 @@ sm::Result<ExecRequest> full_request(const ExecBuilder::Impl& builder,
   if (builder.error) return sm::fail(*builder.error);
   const Image::Impl& image = *builder.vm->image;
   ExecRequest out = builder.request;
-  if (out.main) {
-    out = SM_TRY(workload_request(image, builder.request));
-  } else {
-    out.create_cwd = out.cwd.empty();
-    if (out.cwd.empty()) out.cwd = image.defaults.workdir;
-    if (out.cwd.empty()) out.cwd = image.config.working_dir;
-    if (out.user.empty()) out.user = image.defaults.user;
-    if (out.user.empty()) out.user = image.config.user;
-  }
-  std::vector<std::string> env;
-  for (const std::string& variable : image.config.env) {
-    if (variable.find('=') != std::string::npos) env.push_back(variable);
-  }
-  const auto add = [&env](const std::vector<std::string>& more) {
-    env.insert(env.end(), more.begin(), more.end());
-  };
-  add(image.defaults.env);
-  add(builder.vm->env);
-  add(builder.request.env);
-  out.env = std::move(env);
+  if (out.main) out = SM_TRY(workload_request(image, builder.request));
+  add_defaults(image, builder.vm->env, out);
   if (change) change(out);
   SM_TRY_STATUS(check_request(out));
   return out;

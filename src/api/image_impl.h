@@ -37,6 +37,12 @@ struct Image::Impl {
   std::optional<sm::SavedMachine> snapshot;  // its VMs go on from it
 };
 
+// A snapshot as an image. Blocks.
+Result<std::shared_ptr<const Image::Impl>> load_snapshot(const ContextPtr& context,
+                                                         const std::string& dir);
+// What VMs of a snapshot of it need: the image's settings with those that its owner has given it.
+sm::SavedImage saved_image(const Image::Impl& image, bool workload);
+
 // "NAME=value", or kInvalidArgument.
 sm::Result<std::string> make_variable(const std::string& name, const std::string& value);
 

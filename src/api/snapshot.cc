@@ -11,12 +11,9 @@
 namespace supermachine {
 
 namespace {
-
-enum class Kind { kPaused, kLive, kDiff };
-
 std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+}  // namespace
 
-// What VMs of the snapshot need of the image: with the defaults that its owner has given it.
 sm::SavedImage saved_image(const Image::Impl& image, bool workload) {
   sm::SavedImage out;
   out.reference = image.reference;
@@ -32,6 +29,10 @@ sm::SavedImage saved_image(const Image::Impl& image, bool workload) {
   out.workload = workload;
   return out;
 }
+
+namespace {
+
+enum class Kind { kPaused, kLive, kDiff };
 
 sm::Result<sm::SaveOrder> make_order(Vm::Impl& vm, Kind kind, const std::string& dir,
                                      const std::string& base) {

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "runtime/client/file_client.h"
 #include "runtime/client/guest_connect.h"
+#include "runtime/client/main_signal.h"
 #include "runtime/client/port_forward.h"
 #include "runtime/vm/baked_source.h"
 #include "runtime/vm/snapshot_source.h"
@@ -47,6 +48,8 @@ void on_loop(const ContextPtr& context, const Done<T>& done, std::function<void(
   }
 }
 
+}  // namespace
+
 // The text of one that is none may be a secret: only what stands before its '=' is named.
 sm::Status check_variables(const std::vector<std::string>& variables) {
   for (const std::string& variable : variables) {
@@ -61,13 +64,28 @@ sm::Status check_variables(const std::vector<std::string>& variables) {
   return {};
 }
 
+sm::PoolLimits limits_of_one(const VmConfig& config) {
+  sm::PoolLimits limits;
+  // The second is for a snapshot that turned out to be damaged.
+  limits.hopeless_after = 2;
+  // The start has a limit of its own; this is for the gate before it.
+  limits.acquire_timeout = config.start_timeout + std::chrono::minutes(3);
+  return limits;
+}
+
+std::string engine_of(const Image::Impl& image, Engine engine) {
+  return engine == Engine::kAuto ? image.auto_engine : engine_name(engine);
+}
+
+namespace {
+
 sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig& config) {
   sm::BootConfig out;
   out.assets = image.context->assets;
   out.layers = image.layers;
   out.memory_mib = config.memory_mib == 0 ? image.defaults.memory_mib : config.memory_mib;
   out.vcpus = config.vcpus == 0 ? image.defaults.vcpus : config.vcpus;
-  out.engine = config.engine == Engine::kAuto ? image.auto_engine : engine_name(config.engine);
+  out.engine = engine_of(image, config.engine);
   out.hostname = config.hostname;
   out.secrets = config.secrets;
   out.new_machine_id = config.new_machine_id;
@@ -91,12 +109,7 @@ sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig&
 // One VM: a pool of one that is closed as soon as it has given it away.
 void start_one(const std::shared_ptr<const Image::Impl>& image, const VmConfig& config,
                const Done<std::shared_ptr<Vm::Impl>>& done) {
-  sm::PoolLimits limits;
-  // The second is for a snapshot that turned out to be damaged.
-  limits.hopeless_after = 2;
-  // The start has a limit of its own; this is for the gate before it.
-  limits.acquire_timeout = config.start_timeout + std::chrono::minutes(3);
-  auto pool = make_pool(image, config, limits);
+  auto pool = make_pool(image, config, limits_of_one(config));
   if (!pool) return done(to_public(pool.error(), Operation::kStart));
   (*pool)->acquire([image, config, pool = *pool, done](sm::Result<sm::VmLease> lease) {
     pool->close();
@@ -104,10 +117,6 @@ void start_one(const std::shared_ptr<const Image::Impl>& image, const VmConfig& 
     done(make_vm(image, config, std::move(*lease)));
   });
 }
-
-}  // namespace
-
-namespace {
 
 sm::Result<std::shared_ptr<sm::VmSource>> source_of(const Image::Impl& image,
                                                     const VmConfig& config) {
@@ -221,9 +230,28 @@ ExecBuilder Vm::workload_builder() {
 
 Result<void> Vm::signal(int number) {
   const auto client = impl_->workload();
-  if (!client) {
+  const auto none = [] {
     return Error(ErrorCode::kInvalidState, "the VM has no workload that runs",
                  "start one with workload_builder()");
+  };
+  bool detached = false;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    detached = impl_->workload_detached;
+  }
+  if (!client && !detached) return none();
+  if (!client) {
+    if (number < 1 || number > static_cast<int>(sm::agent::kMaxSignal)) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "no signal has the number " + std::to_string(number));
+    }
+    return await<void>(impl_->context, [&](const Done<void>& done) {
+      sm::signal_main(impl_->context->loop, impl_->target(), static_cast<std::uint32_t>(number),
+                      [done, none](const sm::Status& s) {
+                        if (!s && s.error().code() == sm::Code::kNotFound) return done(none());
+                        done(to_public(s, Operation::kExec));
+                      });
+    });
   }
   return await<void>(impl_->context, [&](Done<void> done) {
     client->signal(number, [done](const sm::Status& s) { done(to_public(s, Operation::kExec)); });

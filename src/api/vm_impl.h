@@ -44,6 +44,18 @@ sm::Result<std::shared_ptr<sm::VmPool>> make_pool(const std::shared_ptr<const Im
                                                   const VmConfig& config,
                                                   const sm::PoolLimits& limits);
 
+// How long one VM may take to come up, with its wait for the gate: the limits of a pool of one.
+sm::PoolLimits limits_of_one(const VmConfig& config);
+// "NAME=value" each: kInvalidArgument else, without the value.
+sm::Status check_variables(const std::vector<std::string>& variables);
+// The engine of VMs: "kvm" or "soft".
+std::string engine_of(const Image::Impl& image, Engine engine);
+// A program's environment, user and folder as image and VM have them, below the request's own.
+void add_defaults(const Image::Impl& image, const std::vector<std::string>& vm_env,
+                  sm::agent::ExecRequest& request);
+// What the guest's agent would refuse as a broken message.
+sm::Status check_request(const sm::agent::ExecRequest& request);
+
 struct ExecBuilder::Impl {
   std::shared_ptr<Vm::Impl> vm;
   sm::agent::ExecRequest request;  // without what image and VM add

@@ -37,6 +37,8 @@ Result<int> execute(Typed& typed, std::vector<std::string> words) {
   given.insert(given.begin(), env.begin(), env.end());
   typed.trial.run.memory_bytes = SM_TRY(parse_memory_size(typed.memory));
   const PoolFigures result = SM_TRY(run_pool_trial(typed.trial, variable_of_host));
+  // Ended by the user: what there is by then, and the shell's status for the signal.
+  const int status = result.interrupted_by == 0 ? 0 : 128 + result.interrupted_by;
   const nlohmann::json json = {{"vms", typed.trial.count},
                                {"cycles", result.acquire_ms.size()},
                                {"fill_ms", result.fill_ms},
@@ -47,7 +49,7 @@ Result<int> execute(Typed& typed, std::vector<std::string> words) {
                                {"failed", result.failed}};
   if (typed.format == "json") {
     fmt::print("{}\n", dump_json(json));
-    return 0;
+    return status;
   }
   fmt::print("{} VMs ready after {:.1f} ms; {} cycles, {} of them from a VM that was ready\n",
              typed.trial.count, result.fill_ms, result.acquire_ms.size(), result.warm);
@@ -57,7 +59,7 @@ Result<int> execute(Typed& typed, std::vector<std::string> words) {
     fmt::print("{:<10}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}\n", what, f["min"].get<double>(),
                f["median"].get<double>(), f["p95"].get<double>(), f["max"].get<double>());
   }
-  return 0;
+  return status;
 }
 
 }  // namespace

@@ -10,10 +10,17 @@ namespace sm {
 
 namespace {
 
-Result<int> execute(RunOptions& o, std::vector<std::string> words) {
+struct Typed {
+  RunOptions run;
+  std::vector<std::string> secret_files;
+};
+
+Result<int> execute(Typed& typed, std::vector<std::string> words) {
+  RunOptions& o = typed.run;
   SM_TRY_STATUS(take_subject(std::move(words), {"restore", "SNAPSHOT|TAG", "snapshot"}, o));
   const RunOutcome outcome =
-      SM_TRY(run_snapshot(o, SM_TRY(read_env_files(o.env_files)), variable_of_host));
+      SM_TRY(run_snapshot(o, SM_TRY(read_env_files(o.env_files)),
+                          SM_TRY(read_env_files(typed.secret_files)), variable_of_host));
   if (outcome.error) print_error(*outcome.error);
   return outcome.status;
 }
@@ -24,18 +31,31 @@ void add_restore(Command& app, Action& chosen) {
   Command* command = app.add_subcommand(
       "restore",
       "Run a command in a VM of a snapshot: restore [OPTIONS] SNAPSHOT|TAG [COMMAND...]");
-  auto options = std::make_shared<RunOptions>();
+  const auto typed = std::make_shared<Typed>();
+  RunOptions* options = &typed->run;
   command->set_help_flag("--help", "Print this help and exit");
   command->footer(
       "SNAPSHOT is a folder, with a slash in its name. Without COMMAND: waits for the end of what\n"
-      "runs in it, else runs the image's command. The exit status is as of `run`.");
+      "runs in it, which gets the signals, else runs the image's command. The exit status is as "
+      "of\n"
+      "`run`.");
   command->add_flag("-i,--interactive", options->interactive, "Keep standard input open");
   command->add_flag("-t,--tty", options->tty, "Give the command a terminal");
   command->add_option("-h,--hostname", options->hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST");
+  command
+      ->add_option(
+          "--secret-file", typed->secret_files,
+          "Lines NAME=value for all programs of the VM, told to its guest alone; repeatable")
+      ->type_name("FILE");
+  command
+      ->add_option("--stop-timeout", options->stop_timeout_s,
+                   "Without COMMAND: seconds from a signal to the end of the VM (default: 10)")
+      ->range(0u, 86'400u)
+      ->type_name("SECONDS");
   add_command_flags(*command, *options);
   set_run_action(*command, chosen,
-                 [options](auto words) { return execute(*options, std::move(words)); });
+                 [typed](auto words) { return execute(*typed, std::move(words)); });
 }
 
 }  // namespace sm

@@ -142,7 +142,7 @@ std::vector<std::byte> encode_hello(const Hello& hello) {
   ByteWriter w;
   w.put(kMagic);
   w.put(hello.version);
-  w.put(std::uint16_t{0});
+  w.put(hello.revision);
   w.put(hello.generation);
   return frame(FrameType::kHello, std::move(w));
 }
@@ -151,7 +151,7 @@ Result<Hello> decode_hello(std::span<const std::byte> payload) {
   ByteReader r(payload);
   const auto magic = r.take<std::uint32_t>();
   const auto version = r.take<std::uint16_t>();
-  r.take<std::uint16_t>();
+  const auto revision = r.take<std::uint16_t>();
   const auto generation = r.take<std::uint32_t>();
   if (!r.at_end() || *magic != kMagic) return malformed("hello");
   if (*version != kVersion) {
@@ -159,7 +159,7 @@ Result<Hello> decode_hello(std::span<const std::byte> payload) {
                                         std::to_string(*version) + ", this program version " +
                                         std::to_string(kVersion));
   }
-  return Hello{*version, *generation};
+  return Hello{*version, *revision, *generation};
 }
 
 std::vector<std::byte> encode_exec(const ExecRequest& q) {
@@ -262,11 +262,23 @@ std::vector<std::byte> encode_signal(std::uint32_t signal) {
   return frame(FrameType::kSignal, std::move(w));
 }
 
+std::vector<std::byte> encode_signal_main(std::uint32_t signal) {
+  ByteWriter w;
+  w.put(signal);
+  return frame(FrameType::kSignalMain, std::move(w));
+}
+
 Result<std::uint32_t> decode_u32(std::span<const std::byte> payload) {
   ByteReader r(payload);
   const auto value = r.take<std::uint32_t>();
   if (!r.at_end()) return malformed("number");
   return *value;
+}
+
+Result<std::uint32_t> decode_signal(std::span<const std::byte> payload) {
+  const std::uint32_t signal = SM_TRY(decode_u32(payload));
+  if (signal >= 1 && signal <= kMaxSignal) return signal;
+  return fail(Code::kCorrupt, "agent protocol: no such signal");
 }
 
 std::vector<std::byte> encode_resize(const WindowSize& size) {
@@ -335,7 +347,7 @@ Result<ErrorReport> decode_error(std::span<const std::byte> payload) {
   const auto kind = r.take<std::uint8_t>();
   const auto errno_value = r.take<std::uint32_t>();
   const auto message = r.take_string(kMaxMessage);
-  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kRootDisk)) {
+  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kNoWorkload)) {
     return malformed("error report");
   }
   return ErrorReport{static_cast<ErrorKind>(*kind), *errno_value, std::string(*message)};
@@ -493,7 +505,7 @@ Result<std::optional<Frame>> FrameParser::next() {
   const auto type = *r.take<std::uint8_t>();
   const auto stream = *r.take<std::uint8_t>();
   const auto reserved = *r.take<std::uint16_t>();
-  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kResumed) || stream > 2 ||
+  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kSignalMain) || stream > 2 ||
       reserved != 0) {
     return malformed("frame header");
   }

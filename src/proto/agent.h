@@ -26,6 +26,10 @@ namespace sm::agent {
 inline constexpr std::uint32_t kPort = 1028;
 inline constexpr std::uint32_t kMagic = 0x54474153;  // "SAGT"
 inline constexpr std::uint16_t kVersion = 1;
+// What a version grows by: requests that an older agent does not know, which then refuses them. A
+// snapshot has the agent of its day.
+//   1: kSignalMain
+inline constexpr std::uint16_t kRevision = 1;
 
 inline constexpr std::size_t kHeaderSize = 8;
 inline constexpr std::size_t kMaxPayload = 4u << 20;  // requests carry argv and environment
@@ -53,6 +57,8 @@ enum class FrameType : std::uint8_t {
   kDone = 13,     // agent: a file request is complete
   kResume = 14,   // host: ResumeRequest
   kResumed = 15,  // agent: ResumeReport; the last frame of a resume
+  // host: u32 signal number for the process group of the main workload; answer: kDone. Revision 1
+  kSignalMain = 16,
 };
 
 // Streams of kData and kWindow: as the file descriptors of the guest process.
@@ -72,6 +78,7 @@ struct Frame {
 
 struct Hello {
   std::uint16_t version = kVersion;
+  std::uint16_t revision = kRevision;
   std::uint32_t generation = 0;  // agent: restores since boot
 };
 
@@ -146,10 +153,11 @@ enum class ErrorKind : std::uint8_t {
   kFile = 6,
   kConnect = 7,
   kResource = 8,
-  kBusy = 9,       // a second main workload
-  kResume = 10,    // a step of a resume failed, or a request came before one that is due
-  kSetting = 11,   // a container setting could not be made
-  kRootDisk = 12,  // a resume could not make the given disk the root's
+  kBusy = 9,         // a second main workload
+  kResume = 10,      // a step of a resume failed, or a request came before one that is due
+  kSetting = 11,     // a container setting could not be made
+  kRootDisk = 12,    // a resume could not make the given disk the root's
+  kNoWorkload = 13,  // no main workload runs
 };
 
 struct ErrorReport {
@@ -219,6 +227,8 @@ struct ResumeReport {
   std::vector<StepReport> steps;  // each one once, in order
 };
 
+inline constexpr std::uint32_t kMaxSignal = 64;
+
 // The rules of the page for one request: kInvalidArgument names the field.
 Status check_resume(const ResumeRequest& request);
 
@@ -230,6 +240,7 @@ std::vector<std::byte> encode_forward(std::uint32_t port);
 std::vector<std::byte> encode_data(Stream stream, std::span<const std::byte> bytes);
 std::vector<std::byte> encode_window(Stream stream, std::uint32_t bytes);
 std::vector<std::byte> encode_signal(std::uint32_t signal);
+std::vector<std::byte> encode_signal_main(std::uint32_t signal);
 std::vector<std::byte> encode_resize(const WindowSize& size);
 std::vector<std::byte> encode_started(const Started& started);
 std::vector<std::byte> encode_exit(const ExitReport& report);
@@ -244,6 +255,8 @@ Result<Hello> decode_hello(std::span<const std::byte> payload);
 Result<ExecRequest> decode_exec(std::span<const std::byte> payload);
 Result<FileRequest> decode_file(std::span<const std::byte> payload);
 Result<std::uint32_t> decode_u32(std::span<const std::byte> payload);
+// 1 to kMaxSignal. For kSignal and kSignalMain.
+Result<std::uint32_t> decode_signal(std::span<const std::byte> payload);
 Result<WindowSize> decode_resize(std::span<const std::byte> payload);
 Result<Started> decode_started(std::span<const std::byte> payload);
 Result<ExitReport> decode_exit(std::span<const std::byte> payload);

@@ -46,6 +46,27 @@ TEST(AgentProtocol, exec_request_survives_the_round_trip_with_any_bytes) {
   EXPECT_EQ(out.files[1].content, "");
 }
 
+TEST(AgentProtocol, hello_carries_the_revision_which_is_none_of_its_version) {
+  Hello hello = decode_hello(only_frame(encode_hello({.generation = 7})).payload).value();
+  EXPECT_EQ(hello.revision, kRevision);
+  EXPECT_EQ(hello.generation, 7u);
+  // An agent of an older snapshot, and one of a newer program.
+  for (const std::uint16_t revision : {std::uint16_t{0}, std::uint16_t{99}}) {
+    hello.revision = revision;
+    EXPECT_EQ(decode_hello(only_frame(encode_hello(hello)).payload).value().revision, revision);
+  }
+}
+
+TEST(AgentProtocol, signals_of_the_main_workload_have_a_range) {
+  const Frame frame = only_frame(encode_signal_main(15));
+  EXPECT_EQ(frame.type, FrameType::kSignalMain);
+  EXPECT_EQ(decode_signal(frame.payload).value(), 15u);
+  for (const std::uint32_t bad : {0u, 65u}) {
+    EXPECT_FALSE(decode_signal(only_frame(encode_signal_main(bad)).payload));
+  }
+  EXPECT_FALSE(decode_signal({}));
+}
+
 TEST(AgentProtocol, exec_request_carries_further_commands_without_main_or_terminal) {
   ExecRequest q;
   q.argv = {"a"};
@@ -128,7 +149,8 @@ TEST(AgentProtocol, a_huge_word_count_allocates_nothing_and_is_refused) {
 }
 
 TEST(AgentProtocol, small_messages_survive_the_round_trip) {
-  EXPECT_EQ(decode_hello(only_frame(encode_hello({kVersion, 7})).payload).value().generation, 7u);
+  EXPECT_EQ(decode_hello(only_frame(encode_hello({.generation = 7})).payload).value().generation,
+            7u);
   const ExitReport exit{true, true, 9, 1234, 5678};
   const ExitReport exit_out = decode_exit(only_frame(encode_exit(exit)).payload).value();
   EXPECT_TRUE(exit_out.signalled && exit_out.timed_out);
@@ -303,7 +325,7 @@ TEST(FrameParser, oversized_and_unknown_frames_are_refused_before_their_payload_
   EXPECT_FALSE(header(kMaxData + 1, 6));
   EXPECT_FALSE(header(kMaxPayload + 1, 2));
   EXPECT_FALSE(header(0, 0));
-  EXPECT_FALSE(header(0, 16));
+  EXPECT_FALSE(header(0, 17));
   EXPECT_TRUE(header(kMaxData, 6));
 }
 

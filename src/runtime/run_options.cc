@@ -37,7 +37,9 @@ void set_variable(std::vector<std::string>& env, const std::string& entry) {
 Result<std::optional<std::string>> resolve(const std::string& entry, const HostEnv& host) {
   const auto equals = entry.find('=');
   if (entry.empty() || equals == 0) {
-    return fail(Code::kInvalidArgument, "'" + entry + "' is not an environment variable",
+    // What stands behind the sign may be a secret.
+    return fail(Code::kInvalidArgument,
+                "'" + entry.substr(0, equals == 0 ? 1 : 0) + "' is not an environment variable",
                 "write NAME=value, or NAME to take it from this environment");
   }
   if (equals != std::string::npos) return entry;

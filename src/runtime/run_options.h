@@ -35,6 +35,7 @@ struct RunOptions {
   std::uint32_t cpus = 1;
   std::optional<agent::ContainerSettings> container;  // flags that act in the guest
   HealthFlags health;                                 // --health-*
+  std::optional<std::uint32_t> stop_timeout_s;        // restore: from a signal to the kill
   bool snapshot = true;  // go on from a snapshot of a booted VM, made at the first run
 };
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/event_loop.h"
+#include "runtime/client/main_signal.h"
 #include "runtime/exec_session.h"
 #include "runtime/resume_client.h"
 #include "runtime/standard_streams.h"
@@ -77,6 +78,7 @@ class Session final : public SessionControl {
   void on_output(agent::Stream stream, std::span<const std::byte> bytes);
   void on_refused(const agent::ErrorReport& report);
   void on_signal();
+  void signal_workload(int number);
   void end_by_signal(int number);
   void set_error(Error error);
   void set_status(int status);
@@ -90,6 +92,9 @@ class Session final : public SessionControl {
   std::unique_ptr<SnapshotOrder> bake_;  // before the worker goes
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
+  std::map<std::uint64_t, std::unique_ptr<MainSignal>> signals_sent_;  // without an answer yet
+  std::uint64_t next_signal_ = 0;
+  TimerId kill_timer_ = TimerId::kNone;
   StandardStreams streams_;
   TimerId start_timer_ = TimerId::kNone;
   std::optional<int> status_;
@@ -127,6 +132,7 @@ void Session::guarded_start() {
   }
   streams_.release();
   resume_.reset();
+  signals_sent_.clear();
   exec_.reset();
 }
 
@@ -294,7 +300,28 @@ void Session::on_signal() {
   signal(number);
 }
 
+// The workload runs since before the snapshot: no session of ours leads to it.
+void Session::signal_workload(int number) {
+  if (exited_) return;
+  if (asks_for_end(number) && kill_timer_ == TimerId::kNone) {
+    kill_timer_ = loop_.add_timer(now() + config_.stop_timeout, [this] { end_by_signal(SIGKILL); });
+  }
+  const std::uint64_t id = next_signal_++;
+  const auto done = [this, id, number](const Status& status) {
+    // It is below us on the stack.
+    loop_.post([this, id] { signals_sent_.erase(id); });
+    // The agent of an older snapshot knows no such request. All else is the workload's end, or the
+    // VM's, which is told on its own.
+    const bool unknown = !status && status.error().code() == Code::kInternal;
+    if (unknown && asks_for_end(number) && !exited_) end_by_signal(number);
+  };
+  auto sent =
+      MainSignal::send(loop_, config_.exec_socket, static_cast<std::uint32_t>(number), done);
+  if (sent) signals_sent_[id] = std::move(*sent);
+}
+
 void Session::signal(int number) {
+  if (config_.only_wait && exec_opened_) return signal_workload(number);
   if (asks_for_end(number) && !running_) {
     ++end_requests_;
     return end_by_signal(number);
@@ -344,6 +371,7 @@ void Session::finish_when_drained() {
 void Session::finish() {
   if (std::exchange(finishing_, true)) return;
   loop_.cancel_timer(start_timer_);
+  loop_.cancel_timer(std::exchange(kill_timer_, TimerId::kNone));
   streams_.stop_input();
   loop_.post([this] { exec_.reset(); });
   if (!exited_ || !config_.request.main) worker_->request_stop();

@@ -34,6 +34,8 @@ struct SessionConfig {
   Duration start_deadline = std::chrono::seconds(180);
   // From the workload's end to the worker's; after that the worker is killed.
   Duration stop_deadline = std::chrono::seconds(10);
+  // only_wait: from the first signal that asks the workload to end to its VM's being killed.
+  Duration stop_timeout = std::chrono::seconds(10);
 };
 
 struct SessionOutcome {

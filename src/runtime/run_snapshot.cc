@@ -14,7 +14,7 @@
 namespace sm {
 
 Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std::string>& file_env,
-                                const HostEnv& host) {
+                                const std::vector<std::string>& secrets, const HostEnv& host) {
   const SessionSignals signals;
   const Assets assets = SM_TRY(find_assets());
   const std::string cache = SM_TRY(cache_dir());
@@ -26,10 +26,19 @@ Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std
   boot.layers = machine.layers;
   boot.engine = SM_TRY(resolve_engine(options.engine, assets, cache));
   boot.hostname = options.hostname;
+  boot.secrets = secrets;
   if (!boot.hostname.empty()) SM_TRY_STATUS(check_hostname(boot.hostname));
 
   SessionConfig session;
   session.only_wait = options.command.empty() && machine.image.workload;
+  if (options.stop_timeout_s) {
+    if (!session.only_wait) {
+      return fail(Code::kInvalidArgument,
+                  "a stop timeout, but signals go to the command, which decides what they mean",
+                  "leave out --stop-timeout");
+    }
+    session.stop_timeout = std::chrono::seconds(*options.stop_timeout_s);
+  }
   if (session.only_wait) {
     const bool told = !options.env.empty() || !file_env.empty() || !options.workdir.empty() ||
                       !options.user.empty() || options.tty || options.interactive;

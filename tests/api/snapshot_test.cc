@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <set>
 #include <thread>
@@ -119,6 +120,47 @@ TEST_F(Snapshots, paused_vm_stands_still_until_it_is_resumed) {
   EXPECT_EQ(future.get().value().code, 0);
 }
 
+// A pool that keeps its VMs hands the same one out again, unless it was left standing still.
+TEST_F(Snapshots, paused_vm_is_never_handed_out) {
+  Pool pool = served_->pool()
+                  .min(0)
+                  .max(1)
+                  .restore_on_release(false)
+                  .acquire_timeout(kPatience)
+                  .config(engine())
+                  .build()
+                  .value();
+  const std::vector<std::function<void(Vm&)>> leavings = {
+      [](Vm& vm) { vm.pause().value(); },
+      [](Vm& vm) { vm.snapshot(path("left")).value(); },
+  };
+  std::set<std::string> seen;
+  for (const auto& leave : leavings) {
+    PooledVm vm = pool.acquire().value();
+    EXPECT_TRUE(seen.insert(vm->id()).second) << "a VM that was paused came back";
+    EXPECT_EQ(sh(*vm, "echo runs"), "runs\n");
+    leave(*vm);
+  }
+  // One that was paused and goes on is as good as any.
+  std::string id;
+  {
+    PooledVm vm = pool.acquire().value();
+    EXPECT_TRUE(seen.insert(vm->id()).second);
+    vm->pause().value();
+    vm->resume().value();
+    id = vm->id();
+  }
+  PooledVm again = pool.acquire().value();
+  EXPECT_EQ(again->id(), id);
+  EXPECT_EQ(sh(*again, "echo runs"), "runs\n");
+  again.release();
+  // What was saved standing still goes on in its copies.
+  const Image left = Image::from_snapshot(*context_, path("left")).value();
+  Vm copy = left.start(engine()).value();
+  EXPECT_EQ(sh(copy, "echo runs"), "runs\n");
+  fs::remove_all(path("left"));
+}
+
 TEST_F(Snapshots, snapshot_leaves_the_vm_paused_and_a_live_one_does_not) {
   Vm vm = served_->start(engine()).value();
   std::promise<Result<void>> live;
@@ -212,6 +254,12 @@ TEST_F(Snapshots, detached_workload_ends_its_vms) {
   const Image image = Image::from_snapshot(*context_, path("workload")).value();
   Vm clone = image.start(engine()).value();
   EXPECT_EQ(clone.workload_builder().detach().error().code(), ErrorCode::kInvalidArgument);
+  // It came with the snapshot, and is signalled all the same.
+  Vm other = image.start(engine()).value();
+  EXPECT_EQ(other.signal(0).error().code(), ErrorCode::kInvalidArgument);
+  other.signal(15).value();
+  const auto gone = other.run({"sleep", "1000"});
+  EXPECT_EQ(gone.error().code(), ErrorCode::kVmGone);
   clone.write_file("/tmp/end", "").value();
   const auto late = clone.run({"sleep", "1000"});
   EXPECT_EQ(late.error().code(), ErrorCode::kVmGone);

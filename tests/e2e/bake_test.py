@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
 import unittest
+
+import agent_client
 
 BIN = os.environ["SUPERMACHINE_BIN"]
 IMAGES = os.environ["SUPERMACHINE_IMAGES"]
@@ -151,6 +154,174 @@ class Bake(Case):
             figures = json.loads(self.sm("pool", "--engine", ENGINE, "-m", "128m", "--count", "2", "--cycles", "3", "--format", "json", subject))
             self.assertEqual((figures["vms"], figures["cycles"], figures["failed"]), (2, 3, 0))
             self.assertGreater(figures["exec_ms"]["min"], 0)
+
+
+class Waits(Case):
+    """`restore` without a command: signals reach what ran in the snapshot."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        case = cls()
+        case.bake("--tag", "traps", "--ready", "heartbeat", BUSYBOX, "sh", "-c",
+                  "trap 'exit 7' TERM; trap 'exit 8' INT; trap 'exit 9' USR1; echo x >$SUPERMACHINE_READY_FILE; while :; do sleep 0.05; done")
+        case.bake("--tag", "dies", "--ready", "after-ms:1", BUSYBOX, "sleep", "100000")
+        case.bake("--tag", "deaf", "--ready", "heartbeat", BUSYBOX, "sh", "-c",
+                  "trap '' TERM INT HUP; echo x >$SUPERMACHINE_READY_FILE; while :; do sleep 0.05; done")
+
+    def runTest(self):
+        """For setUpClass."""
+
+    def end(self, number, tag, *options, times=1):
+        """Status of a restore that got the signal so many times once its VM ran, and the seconds from there to its end."""
+        words = [BIN, "restore", "--engine", ENGINE, *options, tag]
+        run = f"{self.env['XDG_RUNTIME_DIR']}/supermachine"
+        with subprocess.Popen(words, env=self.env, stderr=subprocess.PIPE, text=True) as vm:
+            self.wait_for_guest(run, vm)
+            begin = time.monotonic()
+            for _ in range(times):
+                vm.send_signal(number)
+                time.sleep(0.1)
+            error = vm.communicate(timeout=LIMIT)[1]
+        self.assertEqual(error, "")
+        self.assertEqual(os.listdir(run), [])
+        return vm.returncode, time.monotonic() - begin
+
+    def wait_for_guest(self, run, vm):
+        """Until the guest runs programs, which it does when `restore` has told it who it is."""
+        until = time.monotonic() + LIMIT
+        while time.monotonic() < until and vm.poll() is None:
+            for name in os.listdir(run) if os.path.isdir(run) else []:
+                try:
+                    if agent_client.execute(f"{run}/{name}/exec.sock", LIMIT, "true")[1] == 0:
+                        return
+                except (OSError, EOFError):
+                    pass  # not yet
+            time.sleep(0.05)
+        self.fail("the guest does not answer")
+
+    def test_workload_decides_how_it_ends(self):
+        for number, status in ((signal.SIGTERM, 7), (signal.SIGINT, 8), (signal.SIGUSR1, 9)):
+            self.assertEqual(self.end(number, "traps")[0], status)
+
+    def test_workload_that_has_nothing_to_say_dies_of_it(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.assertEqual(self.end(number, "dies")[0], 128 + number)
+
+    def test_workload_that_does_not_listen_is_killed_in_time(self):
+        status, seconds = self.end(signal.SIGTERM, "deaf", "--stop-timeout", "2")
+        self.assertEqual(status, 137)
+        self.assertGreaterEqual(seconds, 2)
+        self.assertEqual(self.end(signal.SIGTERM, "deaf", "--stop-timeout", "0")[0], 137)
+        # Who asks three times does not want to wait.
+        status, seconds = self.end(signal.SIGINT, "deaf", "--stop-timeout", "3600", times=3)
+        self.assertEqual(status, 130)
+
+    def test_stop_timeout_is_for_what_runs_already(self):
+        self.assertIn("stop timeout", self.restore("--stop-timeout", "3", "dies", "true", status=125))
+
+
+class Secrets(Case):
+    """What a restored VM is told and nobody else gets to see."""
+
+    def holders(self, secret):
+        """Where the secret can be seen from outside."""
+        found = []
+        for folder, _, names in os.walk(self.shared.name):
+            for name in names:
+                path = f"{folder}/{name}"
+                if os.path.isfile(path) and path != self.file and secret in self.content(path):
+                    found.append(path)
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            found += [f"/proc/{pid}/{part}" for part in ("cmdline", "environ") if secret in self.content(f"/proc/{pid}/{part}")]
+        return found
+
+    @staticmethod
+    def content(path):
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError:
+            return b""  # gone meanwhile
+
+    def test_secret_reaches_programs_and_nothing_else(self):
+        secret = os.urandom(16).hex()
+        self.file = f"{self.shared.name}/secrets"
+        with open(self.file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(f"# for the server\nTOKEN={secret}\n")
+        state = f"{self.shared.name}/state"
+        self.env["XDG_STATE_HOME"] = state  # records and logs
+        self.bake("--tag", "plain", BUSYBOX)
+        self.bake("--tag", "served", "--ready", "heartbeat", "--log", "/log", BUSYBOX, "sh", "-c",
+                  "echo x >$SUPERMACHINE_READY_FILE; while :; do sleep 0.1; done")
+        # Of init and the agent nothing is to be seen in the guest either.
+        script = "echo $TOKEN; tr '\\0' '\\n' </proc/1/environ | grep -c TOKEN; grep -rc TOKEN /etc /run | grep -v ':0$'; echo over; read line"
+        for tag in ("plain", "served"):
+            words = [BIN, "restore", "--engine", ENGINE, "-i", "--secret-file", self.file, tag, "sh", "-c", script]
+            with subprocess.Popen(words, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vm:
+                said = [vm.stdout.readline() for _ in range(3)]
+                self.assertEqual(said, [secret + "\n", "0\n", "over\n"])
+                self.assertEqual(self.holders(secret.encode()), [])
+                vm.communicate("\n", timeout=LIMIT)
+                self.assertEqual(vm.returncode, 0)
+            self.assertEqual(self.holders(secret.encode()), [])
+        # Another VM of the same snapshot knows nothing of it.
+        self.assertEqual(self.restore("plain", "sh", "-c", "echo [$TOKEN]"), "[]\n")
+
+    def test_secret_is_not_named_in_an_error(self):
+        secret = os.urandom(16).hex()
+        with open(f"{self.shared.name}/bad", "w") as file:
+            file.write(f"={secret}\n")
+        self.assertNotIn(secret, self.sm("restore", "--secret-file", f"{self.shared.name}/bad", "no-such", status=125))
+
+
+class PoolEnds(Case):
+    """A pool that the user ends."""
+
+    def end(self, number, vms, *words):
+        """Starts `pool` with these words, sends the signal once it has started so many VMs; its figures."""
+        run = f"{self.env['XDG_RUNTIME_DIR']}/supermachine"
+        seen = set()
+        words = [BIN, "pool", "--engine", ENGINE, "-m", "128m", "--count", "2", "--format", "json", *words]
+        with subprocess.Popen(words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as pool:
+            until = time.monotonic() + LIMIT
+            while len(seen) < vms and pool.poll() is None and time.monotonic() < until:
+                seen.update(os.listdir(run) if os.path.isdir(run) else [])
+                time.sleep(0.002)
+            pool.send_signal(number)
+            out, error = pool.communicate(timeout=LIMIT)
+        self.assertEqual((pool.returncode, error), (128 + number, ""))
+        self.assertEqual(os.listdir(run), [])
+        mine = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self.is_mine(pid)]
+        self.assertEqual(mine, [])
+        # Nothing half-made in the cache.
+        for folder, inner, names in os.walk(f"{self.env['XDG_CACHE_HOME']}/supermachine"):
+            self.assertEqual([name for name in inner + names if ".tmp-" in name], [], folder)
+        return json.loads(out)
+
+    def is_mine(self, pid):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                return self.shared.name in file.read()
+        except OSError:
+            return False
+
+    def test_with_figures_so_far(self):
+        self.sm("run", "--rm", "--engine", ENGINE, "-m", "128m", BUSYBOX, "true")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Two at first, two that replace these, and one for each cycle.
+            figures = self.end(number, 8, "--cycles", "100000", BUSYBOX)
+            self.assertGreater(figures["fill_ms"], 0)
+            self.assertGreater(figures["cycles"], 0)
+            self.assertLess(figures["cycles"], 100000)
+            self.assertEqual(figures["failed"], 0)
+
+    def test_while_it_is_filled_and_while_a_command_runs(self):
+        self.assertEqual(self.end(signal.SIGINT, 1, BUSYBOX)["cycles"], 0)
+        # At most three at a time: the fourth replaces one of the first, and all were ready then.
+        hung = self.end(signal.SIGTERM, 4, BUSYBOX, "sleep", "100000")
+        self.assertEqual(hung["cycles"], 0)
+        self.assertGreater(hung["fill_ms"], 0)
 
 
 class Clones(Case):

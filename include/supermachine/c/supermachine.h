@@ -48,7 +48,8 @@ typedef enum {
   SUPERMACHINE_CONNECT_FAILED = 15,
   SUPERMACHINE_VM_GONE = 16,
   SUPERMACHINE_CLOSED = 17,
-  SUPERMACHINE_INTERNAL = 18
+  SUPERMACHINE_INTERNAL = 18,
+  SUPERMACHINE_BAKE_FAILED = 19
 } supermachine_error_code;
 
 /* "0.1.0" */
@@ -86,8 +87,62 @@ SUPERMACHINE_C_API supermachine_image* supermachine_image_from_oci(
 /* A snapshot's folder: see supermachine_vm_snapshot. */
 SUPERMACHINE_C_API supermachine_image* supermachine_image_from_snapshot(
     const supermachine_context* context, const char* dir, supermachine_error** error);
+/* Asynchronous forms, here and below: `done` is called once, where the context's completions are
+ * called, and owns what it gets: an object or a value, or else an error. */
+SUPERMACHINE_C_API void supermachine_image_from_oci_async(
+    const supermachine_context* context, const char* reference,
+    void (*done)(void* user, supermachine_image* image, supermachine_error* error), void* user);
+SUPERMACHINE_C_API void supermachine_image_from_snapshot_async(
+    const supermachine_context* context, const char* dir,
+    void (*done)(void* user, supermachine_image* image, supermachine_error* error), void* user);
 SUPERMACHINE_C_API const char* supermachine_image_digest(const supermachine_image* image);
 SUPERMACHINE_C_API void supermachine_image_free(supermachine_image* image);
+
+/* Image::bake and BakeConfig. Every member 0 or NULL: the default. */
+typedef struct {
+  size_t size;
+  const char* ready; /* "pre-exec", "listener[:PORT]", "heartbeat", "after-ms:N" or "request" */
+  const char* log;
+  const char* const* warmup; /* shell commands, ended by NULL */
+  uint64_t quiesce_ms;
+  uint64_t limit_ms;
+  const char* engine;
+  const char* tag;
+  int no_cache; /* not 0: bake even if there is one of the same inputs */
+  /* "request": returns 0 when the VM, which is lent, is ready. */
+  int (*request)(void* user, supermachine_vm* vm);
+  void* request_user;
+  const char* request_name;
+} supermachine_bake_options;
+/* `options` may be NULL. */
+SUPERMACHINE_C_API supermachine_image* supermachine_image_bake(
+    const supermachine_image* image, const supermachine_bake_options* options,
+    supermachine_error** error);
+SUPERMACHINE_C_API void supermachine_image_bake_async(
+    const supermachine_image* image, const supermachine_bake_options* options,
+    void (*done)(void* user, supermachine_image* image, supermachine_error* error), void* user);
+
+/* Image::with_warmup. */
+typedef struct {
+  size_t size;
+  const char* const* argv; /* both ended by NULL */
+  const char* const* env;  /* "NAME=value" */
+  uint64_t timeout_ms;
+} supermachine_warmup_command;
+typedef struct {
+  size_t size;
+  const supermachine_warmup_command* const* commands; /* ended by NULL */
+  uint64_t limit_ms;
+  const char* engine;
+  const char* tag;
+  int no_cache;
+} supermachine_warmup_options;
+SUPERMACHINE_C_API supermachine_image* supermachine_image_with_warmup(
+    const supermachine_image* image, const supermachine_warmup_options* options,
+    supermachine_error** error);
+SUPERMACHINE_C_API void supermachine_image_with_warmup_async(
+    const supermachine_image* image, const supermachine_warmup_options* options,
+    void (*done)(void* user, supermachine_image* image, supermachine_error* error), void* user);
 
 typedef struct {
   size_t size;
@@ -105,8 +160,6 @@ typedef struct {
 SUPERMACHINE_C_API supermachine_vm* supermachine_vm_start(const supermachine_image* image,
                                                           const supermachine_vm_config* config,
                                                           supermachine_error** error);
-/* `done` is called once, where the context's completions are called; it owns what it gets, one of
- * which is NULL. */
 SUPERMACHINE_C_API void supermachine_vm_start_async(
     const supermachine_image* image, const supermachine_vm_config* config,
     void (*done)(void* user, supermachine_vm* vm, supermachine_error* error), void* user);
@@ -120,9 +173,19 @@ SUPERMACHINE_C_API void* supermachine_vm_read_file(supermachine_vm* vm, const ch
                                                    size_t limit, size_t* size,
                                                    supermachine_error** error);
 SUPERMACHINE_C_API void supermachine_bytes_free(void* bytes);
+SUPERMACHINE_C_API void supermachine_vm_write_file_async(
+    supermachine_vm* vm, const char* path, const void* bytes, size_t size, uint32_t mode,
+    void (*done)(void* user, supermachine_error* error), void* user);
+SUPERMACHINE_C_API void supermachine_vm_read_file_async(
+    supermachine_vm* vm, const char* path, size_t limit,
+    void (*done)(void* user, void* bytes, size_t size, supermachine_error* error), void* user);
 /* A connected stream socket, or -1. */
 SUPERMACHINE_C_API int supermachine_vm_connect(supermachine_vm* vm, uint16_t guest_port,
                                                supermachine_error** error);
+SUPERMACHINE_C_API void supermachine_vm_connect_async(supermachine_vm* vm, uint16_t guest_port,
+                                                      void (*done)(void* user, int fd,
+                                                                   supermachine_error* error),
+                                                      void* user);
 SUPERMACHINE_C_API supermachine_forward* supermachine_vm_expose_tcp(supermachine_vm* vm,
                                                                     uint16_t host_port,
                                                                     uint16_t guest_port,
@@ -134,6 +197,10 @@ SUPERMACHINE_C_API int supermachine_vm_signal(supermachine_vm* vm, int number,
                                               supermachine_error** error);
 SUPERMACHINE_C_API int supermachine_vm_pause(supermachine_vm* vm, supermachine_error** error);
 SUPERMACHINE_C_API int supermachine_vm_resume(supermachine_vm* vm, supermachine_error** error);
+SUPERMACHINE_C_API void supermachine_vm_pause_async(
+    supermachine_vm* vm, void (*done)(void* user, supermachine_error* error), void* user);
+SUPERMACHINE_C_API void supermachine_vm_resume_async(
+    supermachine_vm* vm, void (*done)(void* user, supermachine_error* error), void* user);
 /* Saves the machine in a folder: the first leaves it paused, the others do not; the last holds what
  * differs from `base`, the snapshot that the VM was started from. */
 SUPERMACHINE_C_API int supermachine_vm_snapshot(supermachine_vm* vm, const char* dir,
@@ -146,6 +213,15 @@ SUPERMACHINE_C_API void supermachine_vm_snapshot_live_async(supermachine_vm* vm,
                                                             void (*done)(void* user,
                                                                          supermachine_error* error),
                                                             void* user);
+SUPERMACHINE_C_API void supermachine_vm_snapshot_async(supermachine_vm* vm, const char* dir,
+                                                       void (*done)(void* user,
+                                                                    supermachine_error* error),
+                                                       void* user);
+SUPERMACHINE_C_API void supermachine_vm_snapshot_diff_async(
+    supermachine_vm* vm, const char* dir, const char* base,
+    void (*done)(void* user, supermachine_error* error), void* user);
+SUPERMACHINE_C_API void supermachine_vm_stop_async(
+    supermachine_vm* vm, void (*done)(void* user, supermachine_error* error), void* user);
 SUPERMACHINE_C_API int supermachine_vm_stop(supermachine_vm* vm, supermachine_error** error);
 /* A VM of a pool goes back to it; any other ends. */
 SUPERMACHINE_C_API void supermachine_vm_free(supermachine_vm* vm);
@@ -177,6 +253,10 @@ SUPERMACHINE_C_API void supermachine_exec_output_async(
  * guest. */
 SUPERMACHINE_C_API int64_t supermachine_exec_detach(supermachine_exec* exec, const char* output,
                                                     supermachine_error** error);
+SUPERMACHINE_C_API void supermachine_exec_detach_async(supermachine_exec* exec, const char* output,
+                                                       void (*done)(void* user, int64_t pid,
+                                                                    supermachine_error* error),
+                                                       void* user);
 SUPERMACHINE_C_API void supermachine_exec_free(supermachine_exec* exec);
 
 /* Exit status, 128+n for a signal. */

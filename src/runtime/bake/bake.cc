@@ -65,6 +65,12 @@ class Baker {
     return fail(late());
   }
 
+  template <class T>
+  void on_loop(const std::function<void(Result<T>)>& done, std::function<void()> task) {
+    if (loop_->post(std::move(task))) return;
+    done(fail(Code::kGone, "the program that owns the VM is being closed"));
+  }
+
   Error late() const {
     if (stop_.stop_requested()) return Error(Code::kGone, "baking was interrupted");
     return Error(Code::kTimeout, "the VM was not ready to be saved in time",
@@ -102,7 +108,7 @@ class Baker {
 
   Result<std::string> file(const std::string& path) {
     const Bytes bytes = SM_TRY(wait<Bytes>([&](auto done) {
-      loop_->post([loop = loop_, vm = vm_, path, done] {
+      on_loop<Bytes>(done, [loop = loop_, vm = vm_, path, done] {
         read_guest_file(*loop, vm, path, kMaxTable, done);
       });
     }));
@@ -130,13 +136,20 @@ class Baker {
     SM_TRY(wait<std::uint32_t>([&](auto done) { detached_exec(loop_, vm_, request, done); }));
     if (plan_.ready.when == ReadyWhen::kAfter) return rest(plan_.ready.after);
     if (plan_.ready.when == ReadyWhen::kPreExec) return {};
+    if (plan_.ready.when == ReadyWhen::kRequest) return requested();
     while (!SM_TRY(is_ready())) SM_TRY_STATUS(rest(kLook));
     return {};
   }
 
+  Status requested() {
+    auto status = plan_.on_request();
+    if (stop_.stop_requested() || deadline_.at() <= now()) return fail(late());
+    return status;
+  }
+
   Status make_ready_file() {
     auto made = wait<int>([&](auto done) {
-      loop_->post([loop = loop_, vm = vm_, done] {
+      on_loop<int>(done, [loop = loop_, vm = vm_, done] {
         write_guest_file(*loop, vm, kReadyFile, 0666, {}, [done](Status status) {
           done(status ? Result<int>(0) : fail(std::move(status).error()));
         });
@@ -164,14 +177,15 @@ class Baker {
   Status warm_up(const agent::ExecRequest& command) {
     const ExecOutput output = SM_TRY(
         wait<ExecOutput>([&](auto done) { run_exec(loop_, vm_, command, {}, kMaxOutput, done); }));
-    if (!output.report.signalled && output.report.value == 0) return {};
+    const bool timed_out = output.report.timed_out;
+    if (!timed_out && !output.report.signalled && output.report.value == 0) return {};
     std::string tail(as_text(output.err.empty() ? output.out : output.err));
     if (tail.size() > kTail) tail.erase(0, tail.size() - kTail);
-    const std::string how = output.report.signalled ? " ended by signal " : " ended with status ";
-    return fail(
-        Code::kGuest,
-        "the command " + printable(command.argv[0]) + how + std::to_string(output.report.value),
-        tail.empty() ? "it printed nothing" : "it said: " + printable(tail));
+    std::string how = output.report.signalled ? " ended by signal " : " ended with status ";
+    how += std::to_string(output.report.value);
+    if (timed_out) how = " took longer than " + std::to_string(command.timeout_ms) + " ms";
+    return fail(Code::kGuest, "the command " + printable(command.argv[0]) + how,
+                tail.empty() ? "it printed nothing" : "it said: " + printable(tail));
   }
 
   // Has limits of its own, and must not be given up half-way: it could still come to its end.
@@ -231,6 +245,10 @@ Result<Readiness> parse_readiness(const std::string& text) {
       out.after = std::chrono::milliseconds(*ms);
       return out;
     }
+  }
+  if (name == "request" && !value.empty()) {
+    out.when = ReadyWhen::kRequest;
+    return out;
   }
   return fail(Code::kInvalidArgument, "'" + printable(text) + "' is no sign of readiness",
               "use pre-exec, listener, listener:PORT, heartbeat or after-ms:N");

@@ -2,28 +2,15 @@
 // tag. Blocks; the user's signals end it.
 #pragma once
 
-#include <chrono>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
-#include "runtime/bake/bake.h"
+#include "runtime/bake/prepare_bake.h"
 #include "runtime/image_layers.h"
 #include "runtime/run_options.h"
 
 namespace sm {
-
-struct BakeOptions {
-  RunOptions run;      // image, command, environment, memory ...
-  std::string folder;  // or
-  std::string tag;
-  std::string ready = "pre-exec";
-  std::string output;               // file in the guest for the workload's output
-  std::vector<std::string> warmup;  // each for /bin/sh -c
-  std::chrono::milliseconds quiesce{0};
-  std::chrono::seconds limit{300};
-  bool no_cache = false;  // bake even if a snapshot of the same inputs has a tag
-};
 
 struct BakeOutcome {
   std::string path;

@@ -17,8 +17,9 @@ TEST(Readiness, every_form_is_understood) {
 }
 
 TEST(Readiness, anything_else_is_refused) {
-  for (const char* bad : {"", "listener:", "listener:0", "listener:65536", "listener:x", "after-ms",
-                          "after-ms:-1", "after-ms:99999999999999", "pre-exec:1", "heartbeat:1"}) {
+  for (const char* bad :
+       {"", "listener:", "listener:0", "listener:65536", "listener:x", "after-ms", "after-ms:-1",
+        "after-ms:99999999999999", "pre-exec:1", "heartbeat:1", "request", "request:"}) {
     EXPECT_FALSE(parse_readiness(bad)) << bad;
   }
 }

@@ -30,6 +30,7 @@ Code file_code(std::uint32_t errno_value) {
 Code code_of(const agent::ErrorReport& report) {
   switch (report.kind) {
     case agent::ErrorKind::kExecNotFound:
+    case agent::ErrorKind::kNoWorkload:
       return Code::kNotFound;
     case agent::ErrorKind::kExecDenied:
       return Code::kPermission;
