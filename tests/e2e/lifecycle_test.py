@@ -136,6 +136,28 @@ class Detached(Case):
         self.ok("rm", "web")
         self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
 
+    def test_a_keeper_that_does_not_answer(self):
+        vm = self.run_d("sleep", "1000", options=["--name", "web"])
+        state = self.inspect(vm)["State"]
+        os.kill(state["KeeperPid"], signal.SIGSTOP)
+        self.addCleanup(lambda: self.call("rm", "-f", vm))
+        self.refused("does not answer", "stop", "web")
+        self.refused("rm -f", "kill", "web")
+        os.kill(state["KeeperPid"], signal.SIGCONT)
+        self.until(lambda: "Exited" in self.ok("ps", "-a"), "ends when it goes on")
+        self.ok("start", "web")
+        state = self.inspect(vm)["State"]
+        for pid in (state["Pid"], state["KeeperPid"]):
+            os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        self.ok("rm", "-f", "web")
+        self.assertLess(time.monotonic() - began, 20)
+        for pid in (state["Pid"], state["KeeperPid"]):
+            self.until(lambda: not os.path.exists(f"/proc/{pid}"), "ends")
+        self.assertEqual(self.ok("ps", "-aq"), "")
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+        self.run_d("true", options=["--name", "web", "--rm"])
+
     def processes(self):
         """Of this test: by the folder in their environment."""
         found = []
