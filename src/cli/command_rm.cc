@@ -15,7 +15,7 @@
 #include "runtime/keeper/keeper_claim.h"
 #include "runtime/keeper/keeper_client.h"
 #include "runtime/keeper/lock_holders.h"
-#include "runtime/keeper/port_publisher.h"
+#include "runtime/keeper/port_spec.h"
 #include "runtime/paths.h"
 #include "runtime/vm_dir.h"
 
@@ -193,15 +193,16 @@ Status ports(const std::vector<std::string>& words) {
   const auto registry = SM_TRY(VmRegistry::open());
   const VmRecord vm = SM_TRY(registry.find(words[0]));
   bool found = false;
+  PortRange wanted;
+  if (words.size() == 2) wanted = SM_TRY(parse_guest_ports(words[1]));
   for (const auto& port : vm.ports) {
     if (!is_live(vm.state)) break;
-    const std::string host = port.ip + ":" + std::to_string(port.host);
+    const std::string host = host_port_text(port);
     if (words.size() == 1) {
       fmt::print("{}/tcp -> {}\n", port.guest, host);
       continue;
     }
-    const auto wanted = SM_TRY(parse_port(words[1]));
-    if (wanted.guest != port.guest) continue;
+    if (port.guest < wanted.first || port.guest > wanted.last) continue;
     fmt::print("{}\n", host);
     found = true;
   }

@@ -48,6 +48,15 @@ void add_vm_commands(Command& app, Action& chosen) {
   add_group(app, chosen, "container", "The same under Docker's name");
 }
 
+namespace {
+
+// The range that the host's port is to be of.
+std::string choice_text(const PortBinding& port) {
+  return port.last == 0 ? "" : std::to_string(port.first) + "-" + std::to_string(port.last);
+}
+
+}  // namespace
+
 std::string describe_vm(const VmRecord& vm) {
   using nlohmann::json;
   json ports = json::object();     // that lead to it now
@@ -56,7 +65,8 @@ std::string describe_vm(const VmRecord& vm) {
     const std::string guest = std::to_string(port.guest) + "/tcp";
     const std::string host = std::to_string(port.host);
     if (is_live(vm.state)) ports[guest].push_back({{"HostIp", port.ip}, {"HostPort", host}});
-    bindings[guest].push_back({{"HostIp", port.ip}, {"HostPort", port.any ? "" : host}});
+    bindings[guest].push_back(
+        {{"HostIp", port.ip}, {"HostPort", port.any ? choice_text(port) : host}});
   }
   const auto time = [](std::int64_t ns) { return ns == 0 ? std::string() : rfc3339(ns); };
   const json state = {{"Status", vm_state_text(vm.state)},

@@ -689,8 +689,40 @@ class Ports(Case):
             self.ok("start", "vm")
             self.assertNotEqual(int(self.ok("port", "vm", "80").rsplit(":", 1)[1]), port)
 
+    def test_ranges(self):
+        port = self.free_port()
+        first = min(port, 65500)
+        words = ["-p", f"127.0.0.1:{first}-{first + 30}:8080", "-p", f"127.0.0.2:{first}-{first + 1}:8080-8081"]
+        with socket.socket() as s:  # the first is somebody else's
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", first))
+            s.listen()
+            self.run_d(*self.SERVER, options=["--name", "web", *words])
+        self.until_logged("web", "up\n")
+        got = int(self.ok("port", "web", "8080").splitlines()[0].rsplit(":", 1)[1])
+        self.assertTrue(first < got <= first + 30, got)
+        self.assertEqual(self.get(got), b"hello\n")
+        self.assertEqual(self.ok("port", "web", "8081/tcp"), f"127.0.0.2:{first + 1}\n")
+        self.assertIn(f"127.0.0.1:{got}->8080/tcp, 127.0.0.2:{first}-{first + 1}->8080-8081/tcp", self.ok("ps"))
+        vm = self.inspect("web")
+        self.assertEqual(vm["HostConfig"]["PortBindings"]["8080/tcp"],
+                         [{"HostIp": "127.0.0.1", "HostPort": f"{first}-{first + 30}"}, {"HostIp": "127.0.0.2", "HostPort": str(first)}])
+        self.assertEqual(vm["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"], str(got))
+
+    @unittest.skipUnless(os.path.exists("/proc/net/if_inet6"), "no IPv6 here")
+    def test_ipv6(self):
+        port = self.free_port()
+        self.run_d(*self.SERVER, options=["--name", "web", "-p", f"[::1]:{port}:8080", "-p", f"127.0.0.1:{port}:8080"])
+        self.until_logged("web", "up\n")
+        for host in ("[::1]", "127.0.0.1"):
+            with urllib.request.urlopen(f"http://{host}:{port}/", timeout=LIMIT) as r:
+                self.assertEqual(r.read(), b"hello\n")
+        self.assertEqual(self.ok("port", "web"), f"8080/tcp -> [::1]:{port}\n8080/tcp -> 127.0.0.1:{port}\n")
+        self.assertIn(f"[::1]:{port}->8080/tcp", self.ok("ps"))
+        self.assertEqual(self.inspect("web")["NetworkSettings"]["Ports"]["8080/tcp"][0], {"HostIp": "::1", "HostPort": str(port)})
+
     def test_what_cannot_be_published(self):
-        for text, why in (("80-90:80-90", "ranges"), ("80/udp", "TCP"), ("[::1]:80:80", "IPv6"), ("x:80", "no port")):
+        for text, why in (("80-90:80-91", "12"), ("80/udp", "/udp"), ("53:53/sctp", "/sctp"), ("::1:80:80", "brackets"), ("x:80", "no port")):
             self.refused(why, "run", "-d", "-p", text, BUSYBOX, "true")
 
 
