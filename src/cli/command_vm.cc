@@ -44,6 +44,7 @@ void add_vm_commands(Command& app, Action& chosen) {
   add_ps(app, chosen, "ps");
   add_common(app, chosen);
   add_events(app, chosen);
+  add_agent(app, chosen);
   add_group(app, chosen, "vm", "Work with VMs");
   add_group(app, chosen, "container", "The same under Docker's name");
 }
