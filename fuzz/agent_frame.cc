@@ -88,6 +88,7 @@ class UncertainKernel final : public KernelControls {
   Status seed_random(std::span<const std::byte>) override { return outcome(); }
   Status set_clock(std::uint64_t) override { return outcome(); }
   Status set_hostname(const std::string&) override { return outcome(); }
+  Status follow_root() override { return outcome(); }
 
  private:
   Status outcome() {

@@ -55,6 +55,9 @@ struct ResumePlan {
   std::vector<std::string> dns;
   agent::MachineIdPolicy machine_id_policy = agent::MachineIdPolicy::kKeep;
   std::string machine_id;
+  // The serial of the disk that becomes the root's before all that; empty: the root stays. Standard
+  // input is then the folder of the layers.
+  std::string root_disk;
 };
 
 // Folders that are missing are made, 0755 as far as the umask lets; what fails shows itself later.

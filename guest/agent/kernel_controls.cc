@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/root_disk.h"
 #include "base/file.h"
 #include "base/wipe.h"
 #include "proto/agent.h"
@@ -56,6 +57,7 @@ class Kernel final : public KernelControls {
     return {};
   }
 
+  Status follow_root() override { return sm::guest::follow_root(); }
   Status set_hostname(const std::string& hostname) override {
     if (::sethostname(hostname.data(), hostname.size()) < 0) {
       return fail_errno("sethostname", errno);

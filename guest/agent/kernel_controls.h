@@ -21,6 +21,8 @@ class KernelControls {
   // CLOCK_REALTIME, at once.
   virtual Status set_clock(std::uint64_t nanoseconds) = 0;
   virtual Status set_hostname(const std::string& hostname) = 0;
+  // Goes where a child has made a new root of the machine.
+  virtual Status follow_root() = 0;
 };
 
 // The guest's own kernel. Opens the random device now, while nothing of the image has run that

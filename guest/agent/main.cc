@@ -1,6 +1,7 @@
 // The agent: the one process of the guest that the host talks to. Started by init, listens on
 // vsock, one event loop, one thread. See docs/reference/agent-protocol.md.
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -54,6 +55,8 @@ Status run() {
   UniqueFd link(kAgentLinkFd);
   const UniqueFd settings_file(kAgentSettingsFd);
   ServerOptions options;
+  options.layers = UniqueFd(kAgentLayersFd);
+  ::fcntl(kAgentLayersFd, F_SETFD, FD_CLOEXEC);
   options.cgroup_base = kCgroupBase;
   options.settings = SM_TRY(load_settings(settings_file));
   const DoorbellPort bell = DoorbellPort::probe();

@@ -9,9 +9,11 @@
 
 #include "agent/child.h"
 #include "agent/child_status.h"
+#include "agent/root_disk.h"
 #include "base/file.h"
 #include "common/hosts_file.h"
 #include "common/root_files.h"
+#include "common/runtime_files.h"
 
 namespace sm::guest {
 
@@ -104,6 +106,17 @@ Result<StepResult> write_generation(const ResumePlan& plan, int root) {
   return written ? StepResult::kDone : StepResult::kSkipped;
 }
 
+// The new root has had nothing of what init does with one.
+Status change_root(const ResumePlan& plan) {
+  SM_TRY_STATUS(switch_to_root_disk(STDIN_FILENO, plan.root_disk));
+  const UniqueFd root = SM_TRY(open_file("/", O_PATH | O_DIRECTORY));
+  BootConfig config;
+  config.hostname = plan.hostname;
+  config.hosts = plan.hosts;
+  config.dns = plan.dns;
+  return write_runtime_files(root.get(), config);
+}
+
 [[noreturn]] void fail_step(ResumeStep step, const Error& error) {
   fail_child(agent::ErrorKind::kResume, 0,
              std::string(agent::step_name(step)) + ": " + error.cause());
@@ -116,6 +129,11 @@ void run_resume_child(const ResumePlan& plan, const ChildDescriptors& descriptor
   ::setsid();
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(0);
+  if (!plan.root_disk.empty()) {
+    if (const auto status = change_root(plan); !status) {
+      fail_child(agent::ErrorKind::kRootDisk, 0, "root disk: " + status.error().cause());
+    }
+  }
   const auto root = open_file(plan.root, O_PATH | O_DIRECTORY);
   if (!root) fail_step(ResumeStep::kHostname, root.error());
   constexpr std::pair<ResumeStep, Step> kSteps[] = {{ResumeStep::kHostname, write_hostname},

@@ -51,10 +51,24 @@ void ResumeSession::start() {
   }
   begun_ = services_.server.begin_resume();
   if (!begun_) return fail({ErrorKind::kResume, 0, "another resume is under way"});
+  if (auto possible = check_root_disk(); !possible) {
+    return fail({ErrorKind::kRootDisk, 0, "root disk: " + possible.error().cause()});
+  }
   auto status = renew_kernel();
   wipe(request_.seed);
   if (status) status = start_child();
   if (!status) fail({ErrorKind::kResume, 0, status.error().cause()});
+}
+
+// Programs that run would stay in the root that they began in.
+Status ResumeSession::check_root_disk() const {
+  const Server& server = services_.server;
+  if (request_.root_disk.empty() || server.root_on_disk()) return {};
+  if (!server.options().layers.valid()) {
+    return sm::fail(Code::kUnsupported, "this agent cannot change its root");
+  }
+  if (server.processes() != 0) return sm::fail(Code::kInvalidArgument, "programs run already");
+  return {};
 }
 
 // Random numbers first: whatever runs in the guest must not draw one more than needed from the
@@ -84,13 +98,15 @@ ResumePlan ResumeSession::make_plan() const {
   plan.dns = request_.dns;
   plan.machine_id_policy = request_.machine_id_policy;
   plan.machine_id = request_.machine_id;
+  if (!services_.server.root_on_disk()) plan.root_disk = request_.root_disk;
   return plan;
 }
 
 Status ResumeSession::start_child() {
   const UniqueFd status = SM_TRY(channel_.open());
   const ResumePlan plan = make_plan();
-  const ChildDescriptors descriptors{-1, -1, -1, status.get()};
+  const int layers = services_.server.options().layers.get();
+  const ChildDescriptors descriptors{plan.root_disk.empty() ? -1 : layers, -1, -1, status.get()};
   pid_ = SM_TRY(services_.processes.start([&] { run_resume_child(plan, descriptors); },
                                           [this](const ProcessEnd& end) { on_end(end); }));
   return {};
@@ -119,7 +135,18 @@ void ResumeSession::complete_if_done() {
   if (services_.server.generation() != request_.generation) {
     return fail({ErrorKind::kResume, 0, "the machine was restored once more meanwhile"});
   }
+  if (auto status = enter_root_disk(); !status) {
+    return fail({ErrorKind::kRootDisk, 0, "root disk: " + status.error().cause()});
+  }
   acknowledge();
+}
+
+Status ResumeSession::enter_root_disk() {
+  Server& server = services_.server;
+  if (request_.root_disk.empty() || server.root_on_disk()) return {};
+  SM_TRY_STATUS(server.options().kernel->follow_root());
+  server.set_root_on_disk();
+  return {};
 }
 
 void ResumeSession::acknowledge() {

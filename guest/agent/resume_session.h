@@ -29,12 +29,14 @@ class ResumeSession final : public Session {
   void on_room() override {}
 
  private:
+  Status check_root_disk() const;
   Status renew_kernel();
   ResumePlan make_plan() const;
   Status start_child();
   void on_report(std::optional<ChildChannel::Report> report);
   void on_end(const ProcessEnd& end);
   void complete_if_done();
+  Status enter_root_disk();
   void acknowledge();
   void fail(agent::ErrorReport report);
 

@@ -32,6 +32,7 @@ using testing::AgentProcess;
 using testing::eventually;
 using ::testing::HasSubstr;
 using testing::HostConnection;
+using ::testing::Not;
 using testing::Outcome;
 using testing::shell;
 
@@ -56,6 +57,11 @@ class RecordingKernel final : public KernelControls {
   }
   Status set_hostname(const std::string& hostname) override {
     return note(ResumeStep::kHostname, "hostname ", hostname);
+  }
+
+  Status follow_root() override {
+    const UniqueFd fd = SM_TRY(open_file(log_, O_WRONLY | O_CREAT | O_APPEND));
+    return write_all(fd.get(), as_byte_span("root\n"));
   }
 
  private:
@@ -91,7 +97,8 @@ struct Answer {
 // One agent with a root folder and a kernel of its own.
 class TestMachine {
  public:
-  explicit TestMachine(AgentSettings settings = {"testhost", {"BOOT=1"}, {{"10.0.0.1", "db"}}}) {
+  explicit TestMachine(AgentSettings settings = {"testhost", {"BOOT=1"}, {{"10.0.0.1", "db"}}},
+                       bool layers = false) {
     char name[] = "/tmp/sm-resume-test-XXXXXX";
     EXPECT_NE(::mkdtemp(name), nullptr);
     folder_ = name;
@@ -107,6 +114,7 @@ class TestMachine {
     options.generation = [m = machine_] { return m->generation.load(); };
     options.kernel = std::make_unique<RecordingKernel>(*machine_, folder_ + "/kernel");
     options.root = folder_ + "/root";
+    if (layers) options.layers = open_file(folder_, O_PATH | O_DIRECTORY).value();
     agent_ = std::make_unique<AgentProcess>(std::move(options));
   }
   ~TestMachine() {
@@ -220,6 +228,31 @@ TEST(Resume, FreshMachineAcceptsOne) {
   TestMachine machine;
   EXPECT_TRUE(machine.resume(request_for(0)).report.has_value());
   EXPECT_EQ(machine.output_of("echo on"), "on\n");
+}
+
+TEST(Resume, RootDiskIsRefusedWhereThereAreNoLayersBeforeAnythingChanges) {
+  TestMachine machine;
+  machine.restore(1);
+  auto request = request_for(1);
+  request.root_disk = "root";
+  const Answer answer = machine.resume(request);
+  EXPECT_FALSE(answer.report.has_value());
+  EXPECT_EQ(answer.error.kind, ErrorKind::kRootDisk);
+  EXPECT_THAT(answer.error.message, HasSubstr("resume: root disk: "));
+  EXPECT_EQ(machine.kernel_log(), "");
+}
+
+TEST(Resume, RootDiskThatIsNotThereIsNamed) {
+  TestMachine machine({"testhost", {}, {}}, /*layers=*/true);
+  machine.restore(1);
+  auto request = request_for(1);
+  request.root_disk = "no-such-disk";
+  const Answer answer = machine.resume(request);
+  EXPECT_EQ(answer.error.kind, ErrorKind::kRootDisk);
+  EXPECT_THAT(answer.error.message, HasSubstr("no-such-disk"));
+  EXPECT_THAT(machine.kernel_log(), Not(HasSubstr("root")));
+  EXPECT_EQ(machine.agent().run(shell("true")).error.value_or(agent::ErrorReport{}).kind,
+            ErrorKind::kResume);
 }
 
 TEST(Resume, WrongGenerationIsNamedAndChangesNothing) {

@@ -29,6 +29,7 @@ struct ServerOptions {
   // Absent: a resume is refused.
   std::unique_ptr<KernelControls> kernel;
   std::string root = "/";  // whose files a resume renews
+  UniqueFd layers;         // where the image's layers are mounted; none: no disk can be the root's
   std::size_t max_connections = 1024;
   Duration request_timeout = std::chrono::seconds(10);
   Duration close_timeout = std::chrono::seconds(10);
@@ -61,6 +62,9 @@ class Server {
   // One resume at a time: false when another is under way.
   bool begin_resume() { return !std::exchange(resuming_, true); }
   void end_resume() { resuming_ = false; }
+  // The root's changes go to a disk.
+  bool root_on_disk() const { return root_on_disk_; }
+  void set_root_on_disk() { root_on_disk_ = true; }
   void acknowledge(std::uint32_t generation) { acknowledged_ = generation; }
   // Destroys a connection or forwarder once its callbacks have returned.
   void retire(std::uint64_t id);
@@ -81,6 +85,7 @@ class Server {
   std::uint32_t acknowledged_ =
       0;  // the generation of the last resume; 0: the machine's first life
   bool resuming_ = false;
+  bool root_on_disk_ = false;
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Forwarder>> forwarders_;

@@ -12,7 +12,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxEnv = 64u << 10;
-constexpr std::size_t kMaxSerial = 20;  // virtio-blk: VIRTIO_BLK_ID_BYTES
 
 tl::unexpected<Error> bad(std::string_view key, std::string_view rule) {
   return fail(Code::kInvalidArgument,
@@ -42,7 +41,7 @@ Result<std::vector<std::string>> take_words(const Json& value, std::string_view 
 Status take_layers(const Json& value, BootConfig& out) {
   out.layers = SM_TRY(take_words(value, "layers", kMaxLayers));
   for (std::size_t i = 0; i < out.layers.size(); ++i) {
-    if (!is_name(out.layers[i], "._-", kMaxSerial)) {
+    if (!is_disk_serial(out.layers[i])) {
       return bad("layers", "must hold disk serials of 1 to 20 letters, digits, '.', '_', '-'");
     }
     const auto end = out.layers.begin() + static_cast<std::ptrdiff_t>(i);

@@ -19,6 +19,7 @@ namespace sm::guest {
 // Descriptors the agent is started with.
 inline constexpr int kAgentLinkFd = 3;
 inline constexpr int kAgentSettingsFd = 4;
+inline constexpr int kAgentLayersFd = 5;  // the folder in which the layers are mounted
 
 enum class LinkType : std::uint8_t {
   kReady = 1,          // agent: it listens

@@ -41,6 +41,8 @@ std::string container_hosts(std::string_view existing, const MachineSettings& se
     text.append(kOwnAddress).append("\t").append(hostname).append(".");
     text.append(settings.domainname).append(" ").append(hostname).append("\n");
   }
+  // Of an earlier start, when files are kept.
+  if (existing.starts_with(text)) return std::string(existing);
   return text.append(existing);
 }
 

@@ -21,6 +21,14 @@ TEST(NameFiles, hosts_of_the_user_stand_first) {
             "10.0.0.7\tdb\nfd00::1\tdb\n127.0.0.1\tlocalhost\n10.9.9.9 db\n");
 }
 
+TEST(NameFiles, hosts_that_stand_there_already_are_not_added_again) {
+  agent::MachineSettings settings;
+  settings.hosts = {{"10.0.0.7", "db"}};
+  settings.domainname = "example.org";
+  const std::string once = container_hosts("127.0.0.1\tlocalhost\n", settings, "box");
+  EXPECT_EQ(container_hosts(once, settings, "box"), once);
+}
+
 TEST(NameFiles, a_domain_name_makes_a_full_name) {
   MachineSettings s;
   s.domainname = "example.org";

@@ -9,14 +9,14 @@
 
 #include "base/file.h"
 #include "common/boot_config.h"
+#include "common/disks.h"
 #include "common/doorbell_port.h"
+#include "common/runtime_files.h"
 #include "init/console.h"
-#include "init/disks.h"
 #include "init/mounts.h"
 #include "init/network.h"
 #include "init/power.h"
 #include "init/root.h"
-#include "init/runtime_files.h"
 #include "init/supervisor.h"
 #include "init/system.h"
 
@@ -42,12 +42,15 @@ Result<BootConfig> load_boot_config() {
   return parse_boot_config(text);
 }
 
-Status enter_root(const BootConfig& config) {
+// The folder of the layers.
+Result<UniqueFd> enter_root(const BootConfig& config) {
   const auto disks = SM_TRY(find_disks(config.layers, Deadline::after(kDiskTimeout)));
   SM_TRY_STATUS(compose_root(config, disks));
+  UniqueFd layers = SM_TRY(open_layers());
   SM_TRY_STATUS(switch_root());
   const UniqueFd root = SM_TRY(open_file("/", O_PATH | O_DIRECTORY));
-  return write_runtime_files(root.get(), config);
+  SM_TRY_STATUS(write_runtime_files(root.get(), config));
+  return layers;
 }
 
 // Returns the workload's exit status, or does not return.
@@ -63,7 +66,8 @@ std::uint32_t run_machine(const DoorbellPort& bell) {
   if (!agent_file) die(bell, Fatal::kAgentStart, agent_file.error());
 
   bring_up_network();
-  if (auto root = enter_root(*config); !root) die(bell, Fatal::kRootFilesystem, root.error());
+  const auto layers = enter_root(*config);
+  if (!layers) die(bell, Fatal::kRootFilesystem, layers.error());
   if (auto devices = mount_device_views(*config); !devices) {
     die(bell, Fatal::kPseudoFilesystems, devices.error());
   }
@@ -71,7 +75,8 @@ std::uint32_t run_machine(const DoorbellPort& bell) {
     die(bell, Fatal::kPseudoFilesystems, settings.error());
   }
 
-  auto agent = start_agent(agent_file->get(), {config->hostname, config->env, config->hosts});
+  auto agent =
+      start_agent(agent_file->get(), layers->get(), {config->hostname, config->env, config->hosts});
   if (!agent) die(bell, Fatal::kAgentStart, agent.error());
   Supervisor supervisor(bell, std::move(*agent));
   const auto status = supervisor.run();

@@ -36,7 +36,7 @@ UniqueFd open_signals() {
   ::_exit(127);
 }
 
-[[noreturn]] void run_agent(int executable, int link, int settings) {
+[[noreturn]] void run_agent(int executable, int link, int settings, int layers) {
   ::setsid();
   // The kernel's out-of-memory killer takes the workload, never the agent.
   if (const auto fd = open_file("/proc/self/oom_score_adj", O_WRONLY)) {
@@ -46,7 +46,9 @@ UniqueFd open_signals() {
   const int high_executable = ::fcntl(executable, F_DUPFD_CLOEXEC, 10);
   const int high_link = ::fcntl(link, F_DUPFD_CLOEXEC, 10);
   const int high_settings = ::fcntl(settings, F_DUPFD_CLOEXEC, 10);
-  if (::dup2(high_link, kAgentLinkFd) < 0 || ::dup2(high_settings, kAgentSettingsFd) < 0) {
+  const int high_layers = ::fcntl(layers, F_DUPFD_CLOEXEC, 10);
+  if (::dup2(high_link, kAgentLinkFd) < 0 || ::dup2(high_settings, kAgentSettingsFd) < 0 ||
+      ::dup2(high_layers, kAgentLayersFd) < 0) {
     child_failed("dup2 for the agent");
   }
   sigset_t none;
@@ -72,12 +74,12 @@ void block_signals() {
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
 }
 
-Result<AgentProcess> start_agent(int executable, const AgentSettings& settings) {
+Result<AgentProcess> start_agent(int executable, int layers, const AgentSettings& settings) {
   LinkEnds ends = SM_TRY(make_link());
   const UniqueFd memory = SM_TRY(memory_file("settings", encode_settings(settings)));
   const pid_t pid = ::fork();
   if (pid < 0) return fail_errno("fork", errno);
-  if (pid == 0) run_agent(executable, ends.agent.get(), memory.get());
+  if (pid == 0) run_agent(executable, ends.agent.get(), memory.get(), layers);
   return AgentProcess{pid, std::move(ends.init)};
 }
 

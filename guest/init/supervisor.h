@@ -23,7 +23,8 @@ struct AgentProcess {
 };
 // Runs the agent's binary from an open descriptor: nothing of ours exists in the image, and the
 // image cannot put something else in its place.
-Result<AgentProcess> start_agent(int executable, const AgentSettings& settings);
+// `layers`: the folder in which the layers are mounted (root.h).
+Result<AgentProcess> start_agent(int executable, int layers, const AgentSettings& settings);
 
 class Supervisor {
  public:

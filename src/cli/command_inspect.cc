@@ -12,6 +12,7 @@
 #include "oci/json.h"
 #include "oci/text.h"
 #include "runtime/images.h"
+#include "runtime/root_disk.h"
 
 namespace sm {
 
@@ -72,7 +73,8 @@ Result<std::optional<Json>> describe_if_vm(const std::string& word) {
   const auto vm = registry.find(word);
   if (!vm && vm.error().code() == Code::kNotFound) return std::optional<Json>();
   if (!vm) return fail(vm.error());
-  return std::optional<Json>(SM_TRY(parse_json_object(describe_vm(*vm), "the VM")));
+  const std::uint64_t disk_bytes = bytes_on_disk(registry.root_disk_of(vm->id));
+  return std::optional<Json>(SM_TRY(parse_json_object(describe_vm(*vm, disk_bytes), "the VM")));
 }
 
 Status inspect(const std::string& format, const std::string& type, const std::string& platform,

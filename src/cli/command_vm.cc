@@ -58,7 +58,7 @@ std::string choice_text(const PortBinding& port) {
 
 }  // namespace
 
-std::string describe_vm(const VmRecord& vm) {
+std::string describe_vm(const VmRecord& vm, std::uint64_t disk_bytes) {
   using nlohmann::json;
   json ports = json::object();     // that lead to it now
   json bindings = json::object();  // that were asked for
@@ -104,6 +104,7 @@ std::string describe_vm(const VmRecord& vm) {
                     {"Created", time(vm.created_ns)},
                     {"Image", vm.image_digest},
                     {"State", state},
+                    {"SizeRw", disk_bytes == 0 ? json() : json(disk_bytes)},
                     {"RestartCount", vm.restarts},
                     {"Config", config},
                     {"HostConfig", host},

@@ -1,6 +1,7 @@
 // The commands on VMs; see commands.h.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,6 +48,6 @@ void add_stop_flags(Command& command, StopFlags& flags);
 Status stop_vm(const VmRegistry& registry, const VmRecord& vm, const StopFlags& flags);
 
 // All that is known of a VM, as JSON; printed by `inspect` (command_inspect.cc).
-std::string describe_vm(const VmRecord& vm);
+std::string describe_vm(const VmRecord& vm, std::uint64_t disk_bytes);
 
 }  // namespace sm

@@ -11,6 +11,7 @@ namespace {
 // Bits of ExecRequest's flags word.
 constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8,
                         kFlagContainer = 16, kFlagDetached = 256, kFlagOwnProgram = 512;
+constexpr std::uint32_t kFlagRootDisk = 1;  // of a resume
 constexpr std::uint32_t kAllFlags = kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd |
                                     kFlagContainer | kFlagDetached | kFlagOwnProgram;
 constexpr std::size_t kMaxMessage = 4096;
@@ -129,7 +130,7 @@ std::size_t words_size(const std::vector<std::string>& words) {
 }
 
 std::size_t resume_size(const ResumeRequest& q) {
-  std::size_t size = 64 + kSeedSize + q.hostname.size() + q.machine_id.size();
+  std::size_t size = 64 + kSeedSize + q.root_disk.size() + q.hostname.size() + q.machine_id.size();
   for (const auto* words : {&q.env, &q.secrets, &q.dns}) size += words_size(*words);
   for (const HostEntry& entry : q.hosts) size += 8 + entry.address.size() + entry.name.size();
   return size;
@@ -338,7 +339,7 @@ Result<ErrorReport> decode_error(std::span<const std::byte> payload) {
   const auto kind = r.take<std::uint8_t>();
   const auto errno_value = r.take<std::uint32_t>();
   const auto message = r.take_string(kMaxMessage);
-  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kSetting)) {
+  if (!r.at_end() || *kind < 1 || *kind > static_cast<std::uint8_t>(ErrorKind::kRootDisk)) {
     return malformed("error report");
   }
   return ErrorReport{static_cast<ErrorKind>(*kind), *errno_value, std::string(*message)};
@@ -383,6 +384,9 @@ Status check_resume(const ResumeRequest& q) {
       !std::all_of(q.hosts.begin(), q.hosts.end(), is_host_entry)) {
     return bad("hosts must be at most 1024 pairs of an address and a name");
   }
+  if (!q.root_disk.empty() && !is_disk_serial(q.root_disk)) {
+    return bad("a disk's serial must be 1 to 20 letters, digits, '.', '_', '-'");
+  }
   return {};
 }
 
@@ -390,7 +394,7 @@ std::vector<std::byte> encode_resume(const ResumeRequest& q) {
   ByteWriter w;
   // One block of the heap, so that growing leaves no copy behind.
   w.bytes().reserve(resume_size(q));
-  w.put(std::uint32_t{0});
+  w.put(q.root_disk.empty() ? 0u : kFlagRootDisk);
   w.put(q.generation);
   w.put(q.wall_clock_ns);
   w.put_bytes(q.seed);
@@ -405,6 +409,7 @@ std::vector<std::byte> encode_resume(const ResumeRequest& q) {
     w.put_string(entry.address);
     w.put_string(entry.name);
   }
+  if (!q.root_disk.empty()) w.put_string(q.root_disk);
   auto out = frame(FrameType::kResume, 0, w.bytes());
   wipe(w.bytes());
   return out;
@@ -420,7 +425,8 @@ Result<ResumeRequest> decode_resume(std::span<const std::byte> payload) {
   const auto hostname = r.take_string(kMaxHostname);
   const auto policy = r.take<std::uint8_t>();
   const auto machine_id = r.take_string(kMaxHostname);
-  if (!machine_id || *flags != 0 || *policy > static_cast<std::uint8_t>(MachineIdPolicy::kSet)) {
+  if (!machine_id || (*flags & ~kFlagRootDisk) != 0 ||
+      *policy > static_cast<std::uint8_t>(MachineIdPolicy::kSet)) {
     return malformed("resume request");
   }
   q.generation = *generation;
@@ -430,9 +436,15 @@ Result<ResumeRequest> decode_resume(std::span<const std::byte> payload) {
   q.machine_id_policy = static_cast<MachineIdPolicy>(*policy);
   q.machine_id = *machine_id;
   if (!take_words(r, q.env) || !take_words(r, q.secrets) || !take_words(r, q.dns) ||
-      !take_hosts(r, q.hosts) || !r.at_end()) {
+      !take_hosts(r, q.hosts)) {
     return malformed("resume request");
   }
+  if ((*flags & kFlagRootDisk) != 0) {
+    const auto serial = r.take_string(kMaxHostname);
+    if (!serial || serial->empty()) return malformed("resume request");
+    q.root_disk = *serial;
+  }
+  if (!r.at_end()) return malformed("resume request");
   SM_TRY_STATUS(check_resume(q));
   return q;
 }

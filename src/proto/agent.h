@@ -149,9 +149,10 @@ enum class ErrorKind : std::uint8_t {
   kFile = 6,
   kConnect = 7,
   kResource = 8,
-  kBusy = 9,      // a second main workload
-  kResume = 10,   // a step of a resume failed, or a request came before one that is due
-  kSetting = 11,  // a container setting could not be made
+  kBusy = 9,       // a second main workload
+  kResume = 10,    // a step of a resume failed, or a request came before one that is due
+  kSetting = 11,   // a container setting could not be made
+  kRootDisk = 12,  // a resume could not make the given disk the root's
 };
 
 struct ErrorReport {
@@ -179,6 +180,8 @@ struct ResumeRequest {
       secrets;  // the same, instead of those of an earlier resume; for programs only
   std::vector<std::string> dns;  // empty: /etc/resolv.conf stays
   std::vector<HostEntry> hosts;  // instead of those given before; empty: they stay
+  // Serial of the disk that the root's changes go to from now on; empty: they stay in memory.
+  std::string root_disk;
 
   ResumeRequest() = default;
   ResumeRequest(const ResumeRequest&) = default;

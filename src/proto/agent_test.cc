@@ -180,6 +180,7 @@ ResumeRequest full_resume() {
   q.secrets = {"TOKEN=\xff\"\\"};
   q.dns = {"10.0.0.1", "fd00::1"};
   q.hosts = {{"10.0.0.2", "db"}, {"::1", "cache.internal"}};
+  q.root_disk = "root";
   return q;
 }
 
@@ -198,6 +199,17 @@ TEST(AgentProtocol, resume_request_survives_the_round_trip) {
   EXPECT_EQ(out.secrets, q.secrets);
   EXPECT_EQ(out.dns, q.dns);
   EXPECT_EQ(out.hosts, q.hosts);
+  EXPECT_EQ(out.root_disk, "root");
+}
+
+TEST(AgentProtocol, resume_request_without_a_root_disk_has_the_form_it_always_had) {
+  ResumeRequest q = full_resume();
+  const std::size_t with = encode_resume(q).size();
+  q.root_disk.clear();
+  const Frame frame = only_frame(encode_resume(q));
+  EXPECT_EQ(frame.payload[0], std::byte{0});
+  EXPECT_EQ(encode_resume(q).size(), with - 8);
+  EXPECT_EQ(decode_resume(frame.payload).value().root_disk, "");
 }
 
 TEST(AgentProtocol, every_truncation_of_a_resume_request_is_refused) {
@@ -211,7 +223,7 @@ TEST(AgentProtocol, every_truncation_of_a_resume_request_is_refused) {
 
 TEST(AgentProtocol, unknown_flags_of_a_resume_request_are_refused) {
   Frame frame = only_frame(encode_resume(full_resume()));
-  frame.payload[0] = std::byte{1};
+  frame.payload[0] = std::byte{3};
   EXPECT_FALSE(decode_resume(frame.payload));
 }
 
@@ -220,6 +232,8 @@ TEST(AgentProtocol, resume_request_that_breaks_a_rule_is_refused_by_both_sides) 
       [](ResumeRequest& q) { q.wall_clock_ns = 0; },
       [](ResumeRequest& q) { q.wall_clock_ns = 1ull << 63; },
       [](ResumeRequest& q) { q.hostname = "a b"; },
+      [](ResumeRequest& q) { q.root_disk = "../vda"; },
+      [](ResumeRequest& q) { q.root_disk = "twenty-one-characters"; },
       [](ResumeRequest& q) { q.hostname = std::string(65, 'a'); },
       [](ResumeRequest& q) { q.machine_id = "0123"; },
       [](ResumeRequest& q) { q.machine_id = "0123456789ABCDEF0123456789ABCDEF"; },

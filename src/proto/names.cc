@@ -47,4 +47,9 @@ bool is_machine_id(std::string_view text) {
          text.find_first_not_of('0') != std::string_view::npos;
 }
 
+bool is_disk_serial(std::string_view text) {
+  constexpr std::size_t kMaxSerial = 20;  // virtio-blk: VIRTIO_BLK_ID_BYTES
+  return is_name(text, "._-", kMaxSerial);
+}
+
 }  // namespace sm

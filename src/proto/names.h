@@ -13,6 +13,9 @@ inline constexpr std::size_t kMaxHostName = 253;  // in /etc/hosts: as DNS limit
 inline constexpr std::size_t kMaxNameServers = 16;
 inline constexpr std::size_t kMaxHostEntries = 1024;
 
+// The serial number of the disk that keeps what is written to a machine's root.
+inline constexpr std::string_view kRootDiskSerial = "root";
+
 // One line of /etc/hosts.
 struct HostEntry {
   std::string address;
@@ -30,5 +33,7 @@ bool is_ip_address(const std::string& text);
 bool is_environment_entry(std::string_view text);
 // 32 lower-case hexadecimal digits, not all of them zero.
 bool is_machine_id(std::string_view text);
+// The serial number of a disk: 1 to 20 letters, digits, '.', '_', '-'.
+bool is_disk_serial(std::string_view text);
 
 }  // namespace sm

@@ -19,6 +19,9 @@ namespace {
 using agent::FrameType;
 
 constexpr const char* kRemedy = "discard this VM and restore it anew";
+constexpr const char* kDiskRemedy =
+    "its file is damaged: put a copy of it back, or remove the VM; debugfs reads what is left of "
+    "it";
 
 Result<std::uint64_t> wall_clock_ns() {
   timespec time{};
@@ -146,6 +149,9 @@ void ResumeClient::read_socket() {
 Result<bool> ResumeClient::on_frame(const agent::Frame& frame) {
   if (frame.type == FrameType::kError) {
     const auto report = SM_TRY(agent::decode_error(frame.payload));
+    if (report.kind == agent::ErrorKind::kRootDisk) {
+      return fail(Code::kUnsupported, "the guest refused: " + report.message, kDiskRemedy);
+    }
     return fail(Code::kGuest, "the guest refused: " + report.message, kRemedy);
   }
   if (!hello_seen_) {

@@ -75,7 +75,8 @@ Result<RunOutcome> run_prepared(const PreparedRun& run, const RunPlace& place,
   session.guardian = place.guardian;
   if (run.request.tty && place.attached)
     session.request.window = window_size(STDOUT_FILENO).value_or(agent::WindowSize{});
-  const BootConfig boot = boot_config(run.options, run.assets, run.image);
+  BootConfig boot = boot_config(run.options, run.assets, run.image);
+  if (!place.root_disk.empty()) boot.root_disk = SM_TRY(open_root_disk(place.root_disk));
   const auto source = source_for(run.options, boot, run.cache);
   for (;;) {
     const VmDir dir = SM_TRY(VmDir::create(SM_TRY(runtime_dir()), place.id));

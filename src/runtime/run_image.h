@@ -37,6 +37,7 @@ Result<PreparedRun> prepare_run(const RunOptions& options, const std::vector<std
 struct RunPlace {
   std::string id;  // twelve digits, of which the VM's folder has its name
   bool attached = true;
+  std::string root_disk;  // file that keeps what is written to the root; empty: memory does
   SessionGuardian* guardian = nullptr;
 };
 

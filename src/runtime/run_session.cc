@@ -49,7 +49,7 @@ class Session final : public SessionControl {
 
   bool running() const override { return exec_ && running_ && !exited_; }
   void signal(int number) override;
-  void end(int number) override { end_by_signal(number); }
+  void end(int number) override;
   void pause(bool pause, std::function<void(Status)> done) override;
   pid_t worker_pid() const override { return worker_ ? worker_->pid() : 0; }
   std::size_t input_room() const override {
@@ -96,6 +96,7 @@ class Session final : public SessionControl {
   std::optional<Error> error_;
   int refused_status_ = 0;  // the agent could not start it: 125, 126 or 127
   bool exec_opened_ = false;
+  bool disk_refused_ = false;
   bool running_ = false;  // the workload has been started
   bool exited_ = false;   // its exit report is here, output may still be draining
   bool finishing_ = false;
@@ -133,7 +134,7 @@ SessionOutcome Session::outcome() {
   const bool asked = end_requests_ > 0;
   if (status_) return {*status_, std::nullopt, asked, false};
   return {refused_status_ != 0 ? refused_status_ : 125, std::move(error_), asked,
-          config_.resume && !exec_opened_};
+          config_.resume && !exec_opened_ && !disk_refused_};
 }
 
 Status Session::start() {
@@ -200,6 +201,9 @@ void Session::open_agent() { config_.resume ? resume_guest() : open_exec(); }
 void Session::resume_guest() {
   const auto on_done = [this](Result<agent::ResumeReport> report) {
     if (report) return open_exec();
+    // No other snapshot would help it.
+    disk_refused_ =
+        report.error().code() == Code::kUnsupported && !config_.resume->root_disk.empty();
     set_error(std::move(report).error().with("restore"));
     finish();
   };
@@ -296,6 +300,13 @@ void Session::signal(int number) {
     return end_by_signal(number);
   }
   if (running()) exec_->send_signal(number);
+}
+
+// A command that has ended leaves a guest that writes out its files, for stop_deadline at most.
+void Session::end(int number) {
+  const bool keeps_files = config_.resume && !config_.resume->root_disk.empty();
+  if (keeps_files && exited_ && finishing_ && number != SIGKILL) return;
+  end_by_signal(number);
 }
 
 void Session::pause(bool pause, std::function<void(Status)> done) {

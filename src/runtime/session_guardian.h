@@ -23,7 +23,8 @@ class SessionControl {
   virtual bool running() const = 0;
   // To the command. Before it runs, a signal that asks for the end ends the VM.
   virtual void signal(int number) = 0;
-  // Ends the VM now, without asking the guest: status 128 + number.
+  // Ends the VM now, without asking the guest: status 128 + number. One whose command has ended and
+  // that writes out its files is left to it, unless the number is SIGKILL.
   virtual void end(int number) = 0;
   // Takes the guest off the CPU, or lets it go on. `done` is called once, or never when the VM ends
   // before.

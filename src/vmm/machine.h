@@ -60,6 +60,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   Status restore(const MachineState& state);
   Status pause_locked();
   Result<Capture> save(const CaptureTarget& target, std::optional<MemoryWriterProcess>& child);
+  Status check_disks() const;
   Result<MachineState> save_state();
 
   // vCPU threads.

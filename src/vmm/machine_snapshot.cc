@@ -69,6 +69,7 @@ Result<Capture> Machine::save(const CaptureTarget& target,
     SM_TRY_STATUS(pause_locked());
     std::vector<std::unique_lock<std::mutex>> frozen;
     for (auto& transport : transports_) frozen.push_back(transport->freeze());
+    SM_TRY_STATUS(check_disks());
     Capture capture{.state = SM_TRY(save_state())};
     auto pages = SM_TRY(memory_writer_->changed_pages(*memory_));
     if (goes_on) {
@@ -84,6 +85,18 @@ Result<Capture> Machine::save(const CaptureTarget& target,
   }
   if (result) result->pause = now() - begin;
   return result;
+}
+
+// The files of a snapshot hold memory, and memory knows what is on the disks. With their locks.
+Status Machine::check_disks() const {
+  for (const auto& disk : disks_) {
+    if (!disk->changed()) continue;
+    return fail(Code::kUnsupported,
+                "the guest has written to its disk '" + disk->describe().serial +
+                    "', which a snapshot does not hold",
+                "save a VM without such a disk: one of `run --rm`");
+  }
+  return {};
 }
 
 Result<MachineState> Machine::save_state() {

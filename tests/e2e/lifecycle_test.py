@@ -263,7 +263,7 @@ class FullDisk(Case):
         super().setUp()
         self.state = self.folders.name + "/state"
         os.mkdir(self.state)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", self.state], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", self.state], check=True)
 
     def tearDown(self):
         try:
@@ -275,7 +275,7 @@ class FullDisk(Case):
         super().tearDown()
 
     def test_the_log_gives_way_to_the_exit_status(self):
-        vm = self.run_d("sh", "-c", "yes 0123456789 | head -c 1999998; exit 7", options=["--name", "vm"])
+        vm = self.run_d("sh", "-c", "yes 0123456789 | head -c 5999994; exit 7", options=["--name", "vm"])
         self.assertEqual(self.ok("wait", vm), "7\n")
         state = self.inspect("vm")["State"]
         self.assertEqual((state["Status"], state["ExitCode"], state["Lost"]), ("exited", 7, False))

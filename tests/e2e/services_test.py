@@ -178,6 +178,7 @@ class Redis(ServiceCase):
             # Any free port is another one at each start.
             self.port = self.port_of("redis", 6379)
             self.until_answers()
+            self.assertEqual(self.redis("get", "counter"), "2\n")
         self.assertEqual(self.logs("redis").count("Ready to accept connections"), 3)
 
 
@@ -211,6 +212,14 @@ class Postgres(ServiceCase):
         self.assertEqual(self.ok("wait", "postgres"), "0\n")
         self.assertIn("received fast shutdown request", self.logs("postgres"))
         self.assertIn("database system is shut down", self.logs("postgres").splitlines()[-1])
+        # Rows are still there, after an orderly end and after none.
+        for again in (["start"], ["restart"], ["kill", "start"]):
+            for verb in again:
+                self.ok(verb, "postgres")
+            self.where[3] = self.port_of("postgres", 5432)
+            self.until(lambda: self.client("pg_isready", "-q", *self.where).returncode == 0, "postgres answers again")
+            self.assertEqual(self.sql("SELECT count(*), count(*) FILTER (WHERE name = 'changed') FROM item;"), "1000|10\n")
+            self.sql("UPDATE item SET name = name;")
 
 
 if __name__ == "__main__":

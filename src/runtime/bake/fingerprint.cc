@@ -51,6 +51,7 @@ std::string fingerprint(const BakeInputs& inputs) {
                               {"layers", inputs.layers},
                               {"memory", inputs.memory_bytes},
                               {"vcpus", inputs.vcpus},
+                              {"root_disk", inputs.root_disk_bytes},
                               {"engine", inputs.engine},
                               {"config", inputs.guest_config}};
   return hex_of(dump_json(all));

@@ -15,6 +15,7 @@ struct BakeInputs {
   std::vector<std::string> layers;  // the names of the layer files: they contain digests
   std::uint64_t memory_bytes = 0;
   std::uint32_t vcpus = 1;
+  std::uint64_t root_disk_bytes = 0;  // its content is not in memory yet; 0: none
   std::string engine;
   std::string guest_config;  // JSON of the boot configuration
 };

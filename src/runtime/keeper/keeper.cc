@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "runtime/root_disk.h"
 #include "runtime/run_session.h"
 #include "runtime/unix_connect.h"
 
@@ -49,6 +50,24 @@ void Keeper::save() {
 
 void Keeper::event(const std::string& action) { events_.add(held_.record, action); }
 
+// Who goes at its end has nothing to keep.
+std::string Keeper::root_disk() const {
+  return held_.record.auto_remove ? std::string() : registry_.root_disk_of(held_.record.id);
+}
+
+// A VM of a version that had no disks gets one at its next start.
+Status Keeper::prepare_root_disk(const std::string& cache) {
+  const std::string path = root_disk();
+  if (path.empty() || ::access(path.c_str(), F_OK) == 0) return {};
+  if (held_.record.has_disk) {
+    return fail(Code::kNotFound, "the VM's disk is gone: " + path,
+                "put it back, or remove the VM and make a new one");
+  }
+  SM_TRY_STATUS(make_root_disk(path, cache));
+  held_.record.has_disk = true;
+  return {};
+}
+
 Status Keeper::open(const PreparedRun& run) {
   VmRecord& r = held_.record;
   const std::string folder = SM_TRY(vm_folder(short_id_));
@@ -57,6 +76,7 @@ Status Keeper::open(const PreparedRun& run) {
   r.engine = run.options.engine;
   // What nobody can ask for later is not written: `run --rm` costs nothing more.
   if (!attached_ || !r.auto_remove) log_.emplace(LogWriter::open(held_.folder()));
+  SM_TRY_STATUS(prepare_root_disk(run.cache));
   if (!r.ports.empty()) {
     ports_ = SM_TRY(PortPublisher::open(short_id_, r.exec_socket, r.ports));
     r.ports = ports_->bindings();
@@ -91,7 +111,7 @@ RunOutcome Keeper::run_until_over(const PreparedRun& run, const SessionSignals& 
   for (;;) {
     held_.record.started_ns = 0;
     const TimePoint began = now();
-    auto ended = run_prepared(run, {short_id_, attached_, this}, signals);
+    auto ended = run_prepared(run, {short_id_, attached_, root_disk(), this}, signals);
     RunOutcome outcome;
     if (ended) {
       outcome = *std::move(ended);
@@ -251,6 +271,7 @@ void Keeper::on_end(const SessionOutcome& outcome) {
   const Deadline deadline = Deadline::after(kLastWords);
   while (!drained() && !deadline.passed()) loop_->run_once(deadline);
   loop_->cancel_timer(std::exchange(kill_timer_, TimerId::kNone));
+  end_wanted_ = false;
   health_.reset();
   for (const auto& exec : execs_) {
     if (exec->call != 0) answer(exec->call, fail(Code::kGone, "the VM has ended"));

@@ -54,6 +54,9 @@ class Keeper final : public SessionGuardian {
   };
 
   Status open(const PreparedRun& run);
+  // Where what is written to the VM's root is kept; empty: nowhere.
+  std::string root_disk() const;
+  Status prepare_root_disk(const std::string& cache);
   RunOutcome run_until_over(const PreparedRun& run, const SessionSignals& signals);
   bool wants_restart(const RunOutcome& outcome) const;
   // False when somebody asked for the end meanwhile.
@@ -69,6 +72,7 @@ class Keeper final : public SessionGuardian {
 
   void on_request(KeeperServer::CallId call, KeeperRequest request);
   void stop(KeeperServer::CallId call, const KeeperRequest& request);
+  void end_vm();
   void kill(KeeperServer::CallId call, int number);
   void pause(KeeperServer::CallId call, bool wanted);
   void attach(KeeperServer::CallId call);
@@ -91,6 +95,7 @@ class Keeper final : public SessionGuardian {
   RestartBackoff backoff_;
   std::optional<HealthCheck> health_check_;
   bool stop_wanted_ = false;
+  bool end_wanted_ = false;  // the command was killed, in this session
 
   // While a session lasts.
   EventLoop* loop_ = nullptr;

@@ -20,6 +20,8 @@ namespace {
 // Limit: programs that run on without anybody who listens.
 constexpr std::size_t kMaxExecs = 256;
 constexpr std::size_t kMaxProcFile = 64u << 10;
+// So long may a guest write out what it has after its command was killed.
+constexpr Duration kLastWrites = std::chrono::seconds(10);
 
 std::uint64_t number_in(std::string_view text) {
   std::uint64_t out = 0;
@@ -124,12 +126,25 @@ void Keeper::stop(KeeperServer::CallId call, const KeeperRequest& request) {
     control_->signal(signal);
     loop_->cancel_timer(kill_timer_);
     if (seconds == UINT32_MAX) return;
-    kill_timer_ =
-        loop_->add_timer(now() + std::chrono::seconds(seconds), [this] { control_->end(SIGKILL); });
+    kill_timer_ = loop_->add_timer(now() + std::chrono::seconds(seconds), [this] { end_vm(); });
   };
   if (r.state != VmState::kPaused) return begin({});
   // One that stands still would not hear it.
   control_->pause(false, begin);
+}
+
+// What the guest has not written to its disk yet is lost with it, so the command goes first, and
+// the guest has a moment to end. Who asks twice does not want to wait.
+void Keeper::end_vm() {
+  const bool keeps_files = !root_disk().empty();
+  if (!keeps_files || end_wanted_ || !control_->running() ||
+      held_.record.state == VmState::kPaused) {
+    return control_->end(SIGKILL);
+  }
+  end_wanted_ = true;
+  control_->signal(SIGKILL);
+  loop_->cancel_timer(kill_timer_);
+  kill_timer_ = loop_->add_timer(now() + kLastWrites, [this] { control_->end(SIGKILL); });
 }
 
 void Keeper::kill(KeeperServer::CallId call, int number) {
@@ -144,7 +159,7 @@ void Keeper::kill(KeeperServer::CallId call, int number) {
   }
   if (number == SIGKILL || number == 0) {
     waiting_.push_back(call);
-    return control_->end(SIGKILL);
+    return end_vm();
   }
   event("kill");
   control_->signal(number);

@@ -204,6 +204,7 @@ std::string encode_record(const VmRecord& r) {
                      {"tty", r.tty},
                      {"interactive", r.interactive},
                      {"auto_remove", r.auto_remove},
+                     {"has_disk", r.has_disk},
                      {"restart", restart_text(r.restart)},
                      {"stop_signal", r.stop_signal},
                      {"stop_timeout_s", r.stop_timeout_s},
@@ -265,6 +266,8 @@ Result<VmRecord> parse_record(std::string_view text, std::string_view what) {
                             {"stopped", &out.stopped}}) {
     in.take(key, *value);
   }
+  // Not in the records of the versions that knew none.
+  if (body.contains("has_disk")) in.take("has_disk", out.has_disk);
   in.take("command", out.command);
   take_words(in, out);
   in.take("labels", out.labels);

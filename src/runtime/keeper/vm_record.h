@@ -49,6 +49,7 @@ struct VmRecord {
   bool tty = false;
   bool interactive = false;
   bool auto_remove = false;
+  bool has_disk = false;  // what it writes to its root is kept (root_disk.h)
   RestartPolicy restart;
   int stop_signal = 15;
   std::uint32_t stop_timeout_s = 10;

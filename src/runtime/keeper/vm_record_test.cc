@@ -17,7 +17,7 @@ VmRecord full() {
   r.command = {"sh", "-c", "true"};
   r.labels = {{"a", "1"}, {"b", ""}};
   r.ports = {{"127.0.0.1", 8080, 80}, {"0.0.0.0", 65535, 1}, {"::1", 0, 2, true, 8000, 8010}};
-  r.detached = r.auto_remove = r.tty = true;
+  r.detached = r.auto_remove = r.tty = r.has_disk = true;
   r.restart = {RestartKind::kOnFailure, 3};
   r.stop_signal = 3;
   r.stop_timeout_s = 77;
@@ -47,6 +47,16 @@ TEST(VmRecord, ComesBackAsItWas) {
   EXPECT_EQ(out->ports[2].ip, "::1");
   EXPECT_EQ(out->ports[2].first, 8000);
   EXPECT_EQ(out->ports[2].last, 8010);
+}
+
+TEST(VmRecord, OneOfBeforeThereWereDisksIsRead) {
+  std::string text = encode_record(full());
+  const std::string member = R"("has_disk":true,)";
+  ASSERT_NE(text.find(member), std::string::npos);
+  text.erase(text.find(member), member.size());
+  const auto out = parse_record(text, "record");
+  ASSERT_TRUE(out) << out.error().text();
+  EXPECT_FALSE(out->has_disk);
 }
 
 TEST(VmRecord, RefusesWhatIsNone) {

@@ -3,7 +3,7 @@
 //   STATE/lock           held for the moment that names and folders change
 //   STATE/names/NAME  -> the id of the VM that has the name
 //   STATE/vms/ID/lock    an open-file-description lock, held by the VM's keeper as long as it lives
-//   STATE/vms/ID/record.json, log, log.1
+//   STATE/vms/ID/record.json, log, log.1, root.img
 //
 // Any thread and any number of processes.
 #pragma once
@@ -65,6 +65,8 @@ class VmRegistry {
   // Leftovers of processes that were killed while they made or removed a record.
   void sweep() const;
 
+  // The file that keeps what the VM writes to its root; it need not be there (root_disk.h).
+  std::string root_disk_of(const std::string& id) const { return folder_of(id) + "/root.img"; }
   std::string folder_of(const std::string& id) const { return folder_ + "/vms/" + id; }
   const std::string& folder() const { return folder_; }
 

@@ -19,6 +19,7 @@ std::string fingerprint_of(const BootConfig& boot, const std::string& kernel_dig
   inputs.vcpus = boot.vcpus;
   inputs.engine = boot.engine;
   inputs.guest_config = guest_config(kBakedHostname);
+  inputs.root_disk_bytes = boot.root_disk.bytes;
   for (const std::string& layer : boot.layers) inputs.layers.push_back(file_name(layer));
   return fingerprint(inputs);
 }
@@ -42,7 +43,8 @@ Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
   out.restored = !stuck_ && cache_.find(fingerprint_);
   if (!out.restored && (stuck_ || std::exchange(baked_, true))) {
     out.worker = boot_command(boot_, dir, hostname);
-    const bool told = !boot_.secrets.empty() || boot_.new_machine_id;
+    const bool told =
+        !boot_.secrets.empty() || boot_.new_machine_id || !boot_.root_disk.path.empty();
     if (told) out.resume = SM_TRY(resume_request(boot_, 0, id));
     return out;
   }

@@ -21,12 +21,13 @@ class BakedSourceTest : public ::testing::Test {
   BakedSourceTest() { folder_ = ::mkdtemp(template_.data()); }
   ~BakedSourceTest() override { std::filesystem::remove_all(folder_); }
 
-  BakedSource source(const std::string& hostname = "") {
+  BakedSource source(const std::string& hostname = "", const RootDisk& disk = {}) {
     BootConfig boot;
     boot.assets = {"/worker", "/kernel", "/initramfs"};
     boot.layers = {"/layers/a.squashfs", "/layers/b.squashfs"};
     boot.engine = "soft";
     boot.hostname = hostname;
+    boot.root_disk = disk;
     return BakedSource(boot, SnapshotCache::open(folder_ + "/snapshots").value(), "sha256:k",
                        "sha256:i", "oci:/image");
   }
@@ -84,6 +85,27 @@ TEST_F(BakedSourceTest, snapshot_of_another_program_with_the_same_inputs_is_used
   pretend_snapshot(launch(first));
   BakedSource second = source("other-name");
   EXPECT_TRUE(launch(second).restored);
+}
+
+TEST_F(BakedSourceTest, vms_with_disks_share_a_snapshot_and_are_told_of_their_own) {
+  BakedSource without = source();
+  pretend_snapshot(launch(without));
+  BakedSource first = source("", {"/state/a/root.img", 10ull << 30});
+  const VmLaunch booted = launch(first);
+  EXPECT_FALSE(booted.restored) << "the device is in the memory of the guest's driver";
+  EXPECT_THAT(booted.worker.arguments, Contains("--root-disk=/state/a/root.img"));
+  EXPECT_EQ(booted.resume.value().root_disk, "root");
+  const VmLaunch beside = launch(first);
+  EXPECT_FALSE(beside.bake.has_value());
+  EXPECT_EQ(beside.resume.value().generation, 0u);
+  pretend_snapshot(booted);
+  BakedSource second = source("", {"/state/b/root.img", 10ull << 30});
+  const VmLaunch restored = launch(second);
+  EXPECT_TRUE(restored.restored);
+  EXPECT_THAT(restored.worker.arguments, Contains("--root-disk=/state/b/root.img"));
+  EXPECT_EQ(restored.resume.value().root_disk, "root");
+  BakedSource larger = source("", {"/state/c/root.img", 20ull << 30});
+  EXPECT_FALSE(launch(larger).restored);
 }
 
 // The pretended snapshot is none, so it may or may not be removable; either way nothing goes on

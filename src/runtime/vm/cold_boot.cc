@@ -71,6 +71,9 @@ WorkerCommand base_command(const BootConfig& config, const VmDir& dir,
                    "--vsock-exec=" + dir.exec_socket()};
   if (config.no_sandbox) out.arguments.emplace_back("--no-sandbox");
   for (const std::string& layer : config.layers) out.arguments.push_back("--virtio-blk=" + layer);
+  if (!config.root_disk.path.empty()) {
+    out.arguments.push_back("--root-disk=" + config.root_disk.path);
+  }
   out.guest_config = guest_config(hostname);
   out.log_file = dir.worker_log();
   return out;
@@ -92,6 +95,7 @@ Result<agent::ResumeRequest> resume_request(const BootConfig& config, std::uint3
   out.generation = generation;
   out.hostname = config.hostname.empty() ? id : config.hostname;
   out.secrets = config.secrets;
+  if (!config.root_disk.path.empty()) out.root_disk = kRootDiskSerial;
   if (config.new_machine_id) {
     out.machine_id_policy = agent::MachineIdPolicy::kSet;
     out.machine_id = SM_TRY(random_machine_id());
@@ -102,6 +106,7 @@ Result<agent::ResumeRequest> resume_request(const BootConfig& config, std::uint3
 Result<VmLaunch> ColdBoot::launch(const VmDir& dir, const std::string& id) {
   VmLaunch out;
   out.worker = boot_command(config_, dir, config_.hostname.empty() ? id : config_.hostname);
+  if (!config_.root_disk.path.empty()) out.resume = SM_TRY(resume_request(config_, 0, id));
   return out;
 }
 

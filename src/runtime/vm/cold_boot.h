@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/paths.h"
+#include "runtime/root_disk.h"
 #include "runtime/vm/vm_source.h"
 
 namespace sm {
@@ -12,6 +13,7 @@ namespace sm {
 struct BootConfig {
   Assets assets;
   std::vector<std::string> layers;  // squashfs files, base first
+  RootDisk root_disk;               // keeps what is written to the root
   std::uint64_t memory_mib = 256;
   std::uint32_t vcpus = 1;
   std::string engine = "auto";

@@ -24,6 +24,7 @@ struct WorkerOptions {
   std::optional<std::string> cmdline;  // replaces the default
   std::uint64_t memory_mib = 256;
   std::vector<std::string> virtio_blk;
+  std::string root_disk;
   std::uint32_t vcpus = 1;
   std::string log_sink;
   std::string console_input;

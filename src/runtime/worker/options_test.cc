@@ -22,11 +22,12 @@ TEST(WorkerOptions, defaults_are_those_of_the_reference) {
 
 TEST(WorkerOptions, values_come_as_a_word_or_after_an_equals_sign) {
   const auto o = parse({"--kernel", "k", "--memory=512", "--virtio-blk", "a", "--virtio-blk=b",
-                        "--cmdline=--odd x=y", "--memory", "64"})
+                        "--root-disk=r", "--cmdline=--odd x=y", "--memory", "64"})
                      .value();
   EXPECT_EQ(o.kernel, "k");
   EXPECT_EQ(o.memory_mib, 64u);
   EXPECT_EQ(o.virtio_blk, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(o.root_disk, "r");
   EXPECT_EQ(o.cmdline, "--odd x=y");
 }
 

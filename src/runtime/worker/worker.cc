@@ -13,6 +13,7 @@
 
 #include "base/event_loop.h"
 #include "base/file.h"
+#include "proto/names.h"
 #include "runtime/worker/control_socket.h"
 #include "runtime/worker/guest_config.h"
 #include "runtime/worker/snapshots.h"
@@ -77,6 +78,12 @@ Result<VmConfig> vm_config(const WorkerOptions& options, OpenedSnapshot* snapsho
     config.disks.push_back({.file = SM_TRY(open_input(options.virtio_blk[i], "--virtio-blk")),
                             .read_only = true,
                             .serial = layer_serial(i)});
+  }
+  if (!options.root_disk.empty()) {
+    config.disks.push_back(
+        {.file = SM_TRY_WITH(open_file(options.root_disk, O_RDWR | O_NOFOLLOW), "--root-disk"),
+         .read_only = false,
+         .serial = std::string(kRootDiskSerial)});
   }
   if (!options.vsock_exec.empty()) {
     config.exec = VsockListener{options.vsock_exec, options.vsock_exec_guest_port};

@@ -119,6 +119,7 @@ Result<bool> BlkDevice::process_queue(std::uint32_t) {
     const blk::Outcome outcome = SM_TRY(active.executor.execute(disk_, chain_));
     SM_TRY_STATUS(active.queue.push(chain_, outcome.written));
     bytes += outcome.moved;
+    changed_ |= outcome.changed;
   }
   SM_TRY_STATUS(notify_used(active.queue, *interrupt_));
   return more;

@@ -31,6 +31,8 @@ class BlkDevice final : public VirtioDevice {
   Status bind(std::unique_ptr<BlockBackend> backend);
   // What a snapshot's manifest says of it. Before the machine runs, or with the device's lock.
   SnapshotDevice describe() const;
+  // The guest has changed the disk since this device was made. With the device's lock.
+  bool changed() const { return changed_; }
 
   std::string_view name() const override { return config_.name; }
   VirtioDeviceType type() const override { return VirtioDeviceType::kBlock; }
@@ -67,6 +69,7 @@ class BlkDevice final : public VirtioDevice {
   std::mutex* lock_ = nullptr;
   std::optional<Active> active_;
   Chain chain_;
+  bool changed_ = false;
 };
 
 }  // namespace sm

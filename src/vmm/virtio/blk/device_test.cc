@@ -113,6 +113,20 @@ TEST_F(BlkDeviceTest, what_is_written_can_be_read) {
   EXPECT_EQ(as_text(data), std::string(512, '\0') + std::string(512, 'k'));
 }
 
+TEST_F(BlkDeviceTest, knows_whether_the_guest_has_changed_it) {
+  start(Access::kReadWrite, file_disk(Access::kReadWrite));
+  request(VIRTIO_BLK_T_IN, 0).writable(512).writable(1).offer();
+  finish();
+  request(VIRTIO_BLK_T_FLUSH, 0).writable(1).offer();
+  finish();
+  EXPECT_FALSE(device_->changed());
+  request(VIRTIO_BLK_T_OUT, 0).readable(std::string(512, 'k')).writable(1).offer();
+  finish();
+  EXPECT_TRUE(device_->changed());
+  driver_->reset();
+  EXPECT_TRUE(device_->changed());
+}
+
 TEST_F(BlkDeviceTest, request_without_status_needs_a_reset) {
   start(Access::kReadWrite, file_disk(Access::kReadWrite));
   request(VIRTIO_BLK_T_FLUSH, 0).offer();

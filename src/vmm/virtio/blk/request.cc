@@ -103,7 +103,7 @@ Outcome RequestExecutor::write(const Disk& disk, const Request& request, const C
   const auto durability = disk.write_through ? Durability::kDurable : Durability::kVolatile;
   const Status status =
       disk.backend->write(request.header.sector * kSectorBytes, iovecs_, durability);
-  return {.status = status_of(status), .moved = bytes};
+  return {.status = status_of(status), .moved = bytes, .changed = true};
 }
 
 Outcome RequestExecutor::get_id(const Disk& disk, const Request& request, const Chain& chain) {
@@ -139,7 +139,7 @@ Outcome RequestExecutor::change_ranges(const Disk& disk, const Request& request,
       return refuse();
     }
   }
-  Outcome outcome{.status = VIRTIO_BLK_S_OK};
+  Outcome outcome{.status = VIRTIO_BLK_S_OK, .changed = true};
   for (const Range& range : ranges) {
     const Status status =
         discard ? discard_range(*disk.backend, range) : zero_range(*disk.backend, range);

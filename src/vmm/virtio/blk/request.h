@@ -41,6 +41,7 @@ struct Outcome {
   std::uint8_t status = VIRTIO_BLK_S_IOERR;
   std::uint32_t written = 0;  // into the chain, counted without gaps from its start
   std::uint64_t moved = 0;    // disk bytes read, written or zeroed, for fairness
+  bool changed = false;       // the disk may no longer be what it was
 };
 
 class RequestExecutor {

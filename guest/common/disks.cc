@@ -1,4 +1,4 @@
-#include "init/disks.h"
+#include "common/disks.h"
 
 #include <dirent.h>
 #include <linux/netlink.h>

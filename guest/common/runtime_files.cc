@@ -1,4 +1,4 @@
-#include "init/runtime_files.h"
+#include "common/runtime_files.h"
 
 #include <fcntl.h>
 #include <unistd.h>

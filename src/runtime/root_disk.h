@@ -1,0 +1,31 @@
+// The disk that keeps what a VM writes to its root: an ext4 file system in a sparse file. Its pages
+// on the host's disk are those that the guest has written; what it deletes is given back. Design:
+// docs/design/0015-root-disk.md. Any thread; calls block.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+
+namespace sm {
+
+// As large as it looks to the guest.
+inline constexpr std::uint64_t kRootDiskBytes = 10ull << 30;
+
+struct RootDisk {
+  std::string path;  // empty: none, what is written stays in memory
+  std::uint64_t bytes = 0;
+};
+
+// An empty one at `path`, where none is; complete or not there. It is a copy of one that mke2fs has
+// made once, kept under `cache`. kNotFound: there is no mke2fs.
+Status make_root_disk(const std::string& path, const std::string& cache);
+
+// The one that is there. kCorrupt when it is not a file of whole sectors, kNotFound.
+Result<RootDisk> open_root_disk(const std::string& path);
+
+// What a file takes on the host's disk, in bytes; nothing when there is none.
+std::uint64_t bytes_on_disk(const std::string& path);
+
+}  // namespace sm
