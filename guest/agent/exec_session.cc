@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "agent/connection.h"
+#include "agent/own_program.h"
 #include "agent/workload.h"
 #include "base/file.h"
 
@@ -165,8 +166,12 @@ Result<pid_t> ExecSession::start_step(const Pipes& pipes) {
   ExecPlan plan = make_plan();
   const ChildDescriptors descriptors{pipes.guest_in.get(), pipes.guest_out.get(),
                                      pipes.guest_err.get(), status.get()};
-  auto started = services_.processes.start([&] { run_exec_child(plan, descriptors); },
-                                           [this](const ProcessEnd& end) { on_end(end); });
+  auto started = services_.processes.start(
+      [&] {
+        if (request_.own_program) run_own_program(plan, descriptors);
+        run_exec_child(plan, descriptors);
+      },
+      [this](const ProcessEnd& end) { on_end(end); });
   // The child has its copy.
   wipe(plan.env);
   return started;

@@ -373,7 +373,9 @@ Result<PortForward> Vm::expose_tcp(std::uint16_t host_port, std::uint16_t guest_
   using Forward = std::shared_ptr<sm::PortForward>;
   auto forward = await<Forward>(impl_->context, [&](const Done<Forward>& done) {
     on_loop<Forward>(impl_->context, done, [vm = impl_, host_port, guest_port, done] {
-      auto out = sm::PortForward::open(*vm->context->loop, vm->target(), host_port, guest_port);
+      auto out =
+          sm::PortForward::open(*vm->context->loop, vm->target(),
+                                {.ip = "127.0.0.1", .first = host_port, .last = 0}, guest_port);
       if (!out) return done(to_public(out.error(), Operation::kOther));
       done(std::move(*out));
     });

@@ -1,4 +1,4 @@
-// `cp`: files and folders into a VM and out of it, as tar streams through the guest's `tar`.
+// `cp`: files and folders into a VM and out of it, as tar streams of the agent's own programs.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -28,7 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// `supermachine exec VM COMMAND...` with one stream of it as a pipe to us.
+// `supermachine __agent VM PROGRAM...` with one stream of it as a pipe to us.
 class ExecPipe {
  public:
   static Result<ExecPipe> start(const std::string& vm, const std::vector<std::string>& command,
@@ -37,9 +37,7 @@ class ExecPipe {
     if (::pipe2(fds, O_CLOEXEC) < 0) return fail_errno("pipe", errno);
     UniqueFd ours(fds[into ? 1 : 0]);
     const UniqueFd theirs(fds[into ? 0 : 1]);
-    std::vector<std::string> words = {"supermachine", "exec"};
-    if (into) words.emplace_back("-i");
-    words.insert(words.end(), {"-u", "0", "-w", "/", vm});
+    std::vector<std::string> words = {"supermachine", kAgentCommand, into ? "in" : "out", vm};
     words.insert(words.end(), command.begin(), command.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -133,7 +131,7 @@ Result<std::pair<std::string, std::string>> split(std::string path) {
 }
 
 Status guest_failure(int status) {
-  return fail(Code::kGuest, "the VM's tar ended with status " + std::to_string(status));
+  return fail(Code::kGuest, "the copy ended in the VM with status " + std::to_string(status));
 }
 
 // The rest of an archive is padding; a guest may go on for ever.
@@ -168,9 +166,9 @@ Result<Target> target_here(const std::string& to, const std::optional<std::strin
   return Target{std::move(folder), std::move(as)};
 }
 
-// The stream of the guest's tar as it is.
+// The guest's stream as it is.
 Status stream_out(const Place& from, const std::string& folder, const std::string& name) {
-  auto tar = SM_TRY(ExecPipe::start(from.vm, {"tar", "-C", folder, "-cf", "-", "--", name}, false));
+  auto tar = SM_TRY(ExecPipe::start(from.vm, {"pack", folder, name}, false));
   PipeStream stream(tar.fd());
   std::array<std::byte, 64U << 10U> buffer;
   for (;;) {
@@ -186,7 +184,7 @@ Status stream_out(const Place& from, const std::string& folder, const std::strin
 }
 
 Status stream_in(const Place& to) {
-  auto tar = SM_TRY(ExecPipe::start(to.vm, {"tar", "-C", to.path, "-xf", "-"}, true));
+  auto tar = SM_TRY(ExecPipe::start(to.vm, {"unpack", to.path}, true));
   ::signal(SIGPIPE, SIG_IGN);
   PipeStream input(STDIN_FILENO);
   std::array<std::byte, 64U << 10U> buffer;
@@ -207,17 +205,17 @@ Status copy_out(const Place& from, const std::string& to) {
   if (!contents) std::tie(folder, name) = SM_TRY(split(from.path));
   if (to == "-") return stream_out(from, folder, name);
   const Target target = SM_TRY(target_here(to, contents, name));
-  auto tar = SM_TRY(ExecPipe::start(from.vm, {"tar", "-C", folder, "-cf", "-", "--", name}, false));
+  auto tar = SM_TRY(ExecPipe::start(from.vm, {"pack", folder, name}, false));
   PipeStream stream(tar.fd());
   auto done = unpack_tree(stream, target.folder, target.name);
-  // What is wrong with the archive may be because tar failed; then its status says more.
+  // What is wrong with the archive may be because the guest failed; then its status says more.
   const bool ours = !done && done.error().code() != Code::kCorrupt;
   const bool whole = !ours && ends_soon(stream);
   if (!whole) tar.abandon();
   const int status = tar.finish();
   if (whole && status != 0) return guest_failure(status);
   if (!done) return fail(std::move(done).error());
-  if (!whole) return fail(Code::kGuest, "the VM's tar does not end");
+  if (!whole) return fail(Code::kGuest, "the VM's archive does not end");
   if (done->skipped > 0) {
     print_warning(fmt::format("{} entries that are neither files, folders nor links were left out",
                               done->skipped));
@@ -232,10 +230,10 @@ Result<int> ask_guest(const std::string& vm, const std::vector<std::string>& com
 
 Result<Target> target_there(const Place& to, const std::optional<std::string>& contents,
                             const std::string& name) {
-  const int is_folder = SM_TRY(ask_guest(to.vm, {"test", "-d", to.path}));
+  const int is_folder = SM_TRY(ask_guest(to.vm, {"is-folder", to.path}));
   if (is_folder != 0 && is_folder != 1) return fail(Code::kGuest, "the VM cannot be asked");
   if (contents) {
-    const int made = is_folder == 0 ? 0 : SM_TRY(ask_guest(to.vm, {"mkdir", "--", to.path}));
+    const int made = is_folder == 0 ? 0 : SM_TRY(ask_guest(to.vm, {"make-folder", to.path}));
     if (made != 0) return fail(Code::kGuest, "the VM cannot make " + to.path);
     return Target{to.path, ""};
   }
@@ -258,8 +256,8 @@ Status copy_in(const std::string& from, const Place& to) {
   struct stat st {};
   if (::lstat(path.c_str(), &st) < 0) return fail_errno(from, errno);
   const Target target = SM_TRY(target_there(to, contents, name));
-  auto tar = SM_TRY(ExecPipe::start(to.vm, {"tar", "-C", target.folder, "-xf", "-"}, true));
-  // A tar that ends early must not end us.
+  auto tar = SM_TRY(ExecPipe::start(to.vm, {"unpack", target.folder}, true));
+  // A guest that ends early must not end us.
   ::signal(SIGPIPE, SIG_IGN);
   auto packed = pack_tree(path, target.name, tar.fd());
   const int status = tar.finish();
@@ -284,8 +282,8 @@ void add_cp(Command& app, Action& chosen) {
   Command* command =
       app.add_subcommand("cp", "Copy files and folders: cp VM:PATH PATH, or cp PATH VM:PATH");
   command->footer(
-      "PATH/. is what is in a folder, - a tar stream on standard input or output. The image needs "
-      "a `tar`. Owners stay behind; in the VM all is root's.");
+      "PATH/. is what is in a folder, - a tar stream on standard input or output. Owners stay "
+      "behind, and in the VM all is root's; but for tar streams, which are unpacked as they are.");
   set_image_action(*command, chosen, {2, 2, "from where, and to where"},
                    {"-a", "--archive", "-L", "--follow-link", "-q", "--quiet"},
                    [](const auto& words) { return copy(words); });

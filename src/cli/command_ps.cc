@@ -9,7 +9,7 @@
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
 #include "oci/text.h"
-#include "runtime/keeper/port_publisher.h"
+#include "runtime/keeper/port_spec.h"
 
 namespace sm {
 
@@ -90,11 +90,9 @@ std::string command_text(const VmRecord& vm, bool whole) {
   return "\"" + text + "\"";
 }
 
-std::string ports_text(const VmRecord& vm) {
-  std::string out;
-  if (vm.state != VmState::kRunning && vm.state != VmState::kPaused) return out;
-  for (const auto& port : vm.ports) out += (out.empty() ? "" : ", ") + port_text(port);
-  return out;
+std::string open_ports(const VmRecord& vm) {
+  const bool open = vm.state == VmState::kRunning || vm.state == VmState::kPaused;
+  return open ? ports_text(vm.ports) : "";
 }
 
 void print_json(const VmRecord& vm) {
@@ -111,7 +109,7 @@ void print_json(const VmRecord& vm) {
                                {"State", vm_state_text(vm.state)},
                                {"Status", vm_status_text(vm)},
                                {"ExitCode", vm.exit_code},
-                               {"Ports", ports_text(vm)},
+                               {"Ports", open_ports(vm)},
                                {"Labels", labels}};
   fmt::print("{}\n", dump_json(line));
 }
@@ -140,7 +138,7 @@ Status list(const Typed& typed) {
     } else {
       table.push_back({id, printable(vm.image), command_text(vm, typed.no_trunc),
                        human_span(unix_now_ns() - vm.created_ns) + " ago", vm_status_text(vm),
-                       ports_text(vm), vm.name});
+                       open_ports(vm), vm.name});
     }
   }
   if (!typed.quiet && !json) print_table(table);

@@ -14,7 +14,8 @@
 #include "runtime/keeper/event_log.h"
 #include "runtime/keeper/keeper_claim.h"
 #include "runtime/keeper/keeper_client.h"
-#include "runtime/keeper/port_publisher.h"
+#include "runtime/keeper/lock_holders.h"
+#include "runtime/keeper/port_spec.h"
 #include "runtime/paths.h"
 #include "runtime/vm_dir.h"
 
@@ -23,7 +24,12 @@ namespace sm {
 namespace {
 
 // From the wish to the end of VM and keeper; another process may start it again meanwhile.
-constexpr Duration kMostEnds = std::chrono::seconds(30);
+constexpr Duration kMostEnds = std::chrono::seconds(40);
+// A keeper that has not ended its VM after so long is killed; one that is about to start it answers
+// when it has the image.
+constexpr Duration kMostAnswers = std::chrono::seconds(5);
+constexpr Duration kMostPrepares = std::chrono::seconds(20);
+constexpr Duration kMostDies = std::chrono::seconds(10);
 
 const KeeperRequest kKillNow{
     .verb = KeeperVerb::kKill, .signal = 9, .seconds = std::nullopt, .text = {}};
@@ -40,9 +46,24 @@ Status remove_held(const VmRegistry& registry, HeldRecord held) {
   return {};
 }
 
+// It may have ended, or been removed, while we looked for who keeps it.
+Status end_by_force(const VmRegistry& registry, const VmRecord& vm) {
+  auto ended = end_lock_holders(registry.folder_of(vm.id) + "/lock", vm.worker_pid, kMostDies);
+  return ended || !registry.is_held(vm.id) ? Status() : ended;
+}
+
+Status end_vm(const VmRegistry& registry, const VmRecord& vm) {
+  const auto reply =
+      ask_keeper(vm, kKillNow, vm.state == VmState::kCreated ? kMostPrepares : kMostAnswers);
+  // When it is not there any more, it has ended by itself.
+  if (reply || reply.error().code() != Code::kTimeout) return {};
+  return end_by_force(registry, vm);
+}
+
 // The VM at rest, which it is brought to by `force`.
 Result<HeldRecord> hold_to_remove(const VmRegistry& registry, const VmRecord& vm, bool force) {
   const Deadline deadline = Deadline::after(kMostEnds);
+  const Deadline gentle = Deadline::after(kMostPrepares);
   for (;;) {
     auto held = registry.hold(vm.id);
     if (held || held.error().code() != Code::kInvalidArgument || deadline.passed()) return held;
@@ -52,9 +73,10 @@ Result<HeldRecord> hold_to_remove(const VmRegistry& registry, const VmRecord& vm
         return fail(Code::kInvalidArgument, "the VM " + vm.name + " is running",
                     "stop it first, or use rm -f");
       }
-      // When it is not there any more, it has ended by itself.
-      static_cast<void>(ask_keeper(*now, kKillNow));
+      SM_TRY_STATUS(end_vm(registry, *now));
     }
+    // Held by somebody who cannot be asked.
+    if (force && gentle.passed()) SM_TRY_STATUS(end_by_force(registry, now.value_or(vm)));
     // A lock has nothing that could be waited for with a deadline.
     ::poll(nullptr, 0, 5);
   }
@@ -82,7 +104,7 @@ Status remove_unreadable(const VmRegistry& registry, const std::string& word) {
     vm.id = id;
     vm.state = VmState::kRunning;
     vm.keeper_socket = SM_TRY(keeper_socket_of(id));
-    static_cast<void>(ask_keeper(vm, kKillNow));
+    SM_TRY_STATUS(end_vm(registry, vm));
     ::poll(nullptr, 0, 5);
   }
   if (const auto runtime = runtime_dir()) VmDir::remove_dead(*runtime);
@@ -171,15 +193,16 @@ Status ports(const std::vector<std::string>& words) {
   const auto registry = SM_TRY(VmRegistry::open());
   const VmRecord vm = SM_TRY(registry.find(words[0]));
   bool found = false;
+  PortRange wanted;
+  if (words.size() == 2) wanted = SM_TRY(parse_guest_ports(words[1]));
   for (const auto& port : vm.ports) {
     if (!is_live(vm.state)) break;
-    const std::string host = port.ip + ":" + std::to_string(port.host);
+    const std::string host = host_port_text(port);
     if (words.size() == 1) {
       fmt::print("{}/tcp -> {}\n", port.guest, host);
       continue;
     }
-    const auto wanted = SM_TRY(parse_port(words[1]));
-    if (wanted.guest != port.guest) continue;
+    if (port.guest < wanted.first || port.guest > wanted.last) continue;
     fmt::print("{}\n", host);
     found = true;
   }

@@ -1,4 +1,4 @@
-// `stats` and `top`: what VMs use, and what runs in one.
+// `stats`: what VMs use.
 #include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
@@ -14,8 +14,6 @@
 #include "cli/vm_command.h"
 #include "cli/vm_commands.h"
 #include "runtime/keeper/keeper_client.h"
-#include "runtime/remote_session.h"
-#include "runtime/unix_connect.h"
 
 namespace sm {
 
@@ -119,32 +117,6 @@ Status stats(const Typed& typed, const std::vector<std::string>& words) {
   }
 }
 
-// For images without a `ps`: only what a shell can do by itself.
-constexpr const char* kOwnPs =
-    "printf '%-8s %-8s %-2s %s\\n' PID PPID S CMD; for d in /proc/[0-9]*; do "
-    "{ IFS= read -r s < $d/stat; } 2>/dev/null || continue; r=${s##*) }; n=${s%%)*}; "
-    "set -- $r; printf '%-8s %-8s %-2s %s\\n' ${d#/proc/} $2 $1 \"${n#*(}\"; done";
-
-Result<int> top(std::vector<std::string> words) {
-  const auto registry = SM_TRY(VmRegistry::open());
-  const VmRecord vm = SM_TRY(registry.find(words[0]));
-  SM_TRY_STATUS(check_running(vm));
-  agent::ExecRequest request;
-  request.cwd = "/";
-  request.user = "0";
-  words[0] = "ps";
-  const bool own = words.size() == 1;
-  request.argv =
-      own ? std::vector<std::string>{"sh", "-c",
-                                     std::string("command -v ps >/dev/null && exec ps; ") + kOwnPs}
-          : std::move(words);
-  const SessionSignals signals;
-  UniqueFd socket = SM_TRY(connect_unix(vm.exec_socket));
-  auto outcome = run_remote(std::move(socket), request, {}, signals);
-  if (outcome.error) print_error(*outcome.error);
-  return outcome.status;
-}
-
 }  // namespace
 
 void add_stats(Command& app, Action& chosen) {
@@ -157,12 +129,6 @@ void add_stats(Command& app, Action& chosen) {
       ->type_name("FORMAT");
   set_image_action(*command, chosen, {0, kManyVms, ""}, {"-a", "--all"},
                    [typed](const auto& words) { return stats(*typed, words); });
-}
-
-void add_top(Command& app, Action& chosen) {
-  Command* command =
-      app.add_subcommand("top", "Show what runs in a VM: top VM [OPTIONS of its `ps`]");
-  set_program_action(*command, chosen, [](auto words) { return top(std::move(words)); });
 }
 
 }  // namespace sm

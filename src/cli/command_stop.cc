@@ -13,6 +13,9 @@ namespace sm {
 
 namespace {
 
+// From the kill to the end of VM and keeper.
+constexpr Duration kMostDies = std::chrono::seconds(30);
+
 KeeperRequest request_of(KeeperVerb verb) {
   return {.verb = verb, .signal = 0, .seconds = std::nullopt, .text = {}};
 }
@@ -52,6 +55,13 @@ Status wait_for(const std::vector<std::string>& words) {
       /*quiet=*/true);
 }
 
+// Until the command has got all the time it has, and has been killed.
+Duration most_stops(const VmRecord& vm, const KeeperRequest& request) {
+  const std::uint32_t seconds = request.seconds.value_or(vm.stop_timeout_s);
+  if (seconds == UINT32_MAX) return kForEver;
+  return std::chrono::seconds(seconds) + kMostDies;
+}
+
 }  // namespace
 
 Status stop_vm(const VmRegistry& registry, const VmRecord& vm, const StopFlags& flags) {
@@ -60,7 +70,10 @@ Status stop_vm(const VmRegistry& registry, const VmRecord& vm, const StopFlags& 
   if (flags.seconds) {
     request.seconds = *flags.seconds < 0 ? UINT32_MAX : static_cast<std::uint32_t>(*flags.seconds);
   }
-  auto reply = ask_vm(registry, vm, request, kForEver);
+  // The answer to `stop` is the end; that the keeper answers at all shows before.
+  const bool serves = is_live(vm.state);
+  auto reply = serves ? ask_vm(registry, vm, request_of(KeeperVerb::kStats)) : KeeperReply{};
+  if (reply) reply = ask_vm(registry, vm, request, serves ? most_stops(vm, request) : kForEver);
   // At rest, or it ended by itself meanwhile.
   if (reply || reply.error().code() == Code::kGone) return {};
   return fail(std::move(reply).error());

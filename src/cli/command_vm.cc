@@ -44,9 +44,19 @@ void add_vm_commands(Command& app, Action& chosen) {
   add_ps(app, chosen, "ps");
   add_common(app, chosen);
   add_events(app, chosen);
+  add_agent(app, chosen);
   add_group(app, chosen, "vm", "Work with VMs");
   add_group(app, chosen, "container", "The same under Docker's name");
 }
+
+namespace {
+
+// The range that the host's port is to be of.
+std::string choice_text(const PortBinding& port) {
+  return port.last == 0 ? "" : std::to_string(port.first) + "-" + std::to_string(port.last);
+}
+
+}  // namespace
 
 std::string describe_vm(const VmRecord& vm, std::uint64_t disk_bytes) {
   using nlohmann::json;
@@ -56,7 +66,8 @@ std::string describe_vm(const VmRecord& vm, std::uint64_t disk_bytes) {
     const std::string guest = std::to_string(port.guest) + "/tcp";
     const std::string host = std::to_string(port.host);
     if (is_live(vm.state)) ports[guest].push_back({{"HostIp", port.ip}, {"HostPort", host}});
-    bindings[guest].push_back({{"HostIp", port.ip}, {"HostPort", port.any ? "" : host}});
+    bindings[guest].push_back(
+        {{"HostIp", port.ip}, {"HostPort", port.any ? choice_text(port) : host}});
   }
   const auto time = [](std::int64_t ns) { return ns == 0 ? std::string() : rfc3339(ns); };
   const json state = {{"Status", vm_state_text(vm.state)},

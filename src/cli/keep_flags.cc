@@ -2,12 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "runtime/keeper/port_publisher.h"
+#include "runtime/keeper/port_spec.h"
 #include "runtime/keeper/signal_names.h"
 #include "runtime/vm_dir.h"
 
@@ -44,15 +45,25 @@ Result<std::map<std::string, std::string>> all_labels(const KeepFlags& flags,
 
 Result<std::vector<PortBinding>> all_ports(const KeepFlags& flags, const ImageConfig& image) {
   std::vector<PortBinding> out;
-  for (const std::string& text : flags.ports) out.push_back(SM_TRY(parse_port(text)));
+  for (const std::string& text : flags.ports) {
+    const auto ports = SM_TRY(parse_ports(text));
+    out.insert(out.end(), ports.begin(), ports.end());
+    SM_TRY_STATUS(check_port_count(out.size()));
+  }
   if (!flags.all_ports) return out;
   for (const std::string& exposed : image.exposed_ports) {
     // Of those that cannot be published, and that -p has named, nothing is made.
-    const auto port = parse_port(exposed);
-    if (!port) continue;
-    const bool named =
-        std::any_of(out.begin(), out.end(), [&](const auto& p) { return p.guest == port->guest; });
-    if (!named) out.push_back(*port);
+    const auto range = parse_guest_ports(exposed);
+    if (!range) continue;
+    for (unsigned guest = range->first; guest <= range->last; ++guest) {
+      PortBinding port;
+      port.guest = static_cast<std::uint16_t>(guest);
+      port.any = true;
+      const bool named =
+          std::any_of(out.begin(), out.end(), [&](const auto& p) { return p.guest == guest; });
+      if (!named) out.push_back(port);
+    }
+    SM_TRY_STATUS(check_port_count(out.size()));
   }
   return out;
 }
@@ -75,8 +86,8 @@ void add_keep_flags(Command& command, KeepFlags& flags, bool detach) {
   command.add_option("--cidfile", flags.cidfile, "Write the VM's id to a file")->type_name("FILE");
   many("-l,--label", flags.labels, "KEY=VALUE", "Note something on the VM");
   many("--label-file", flags.label_files, "FILE", "Read labels from a file, one per line");
-  many("-p,--publish", flags.ports, "[IP:]HOST:GUEST",
-       "Lead a TCP port of this host to one of the VM");
+  many("-p,--publish", flags.ports, "[IP:][HOST:]GUEST",
+       "Lead TCP ports of this host to ones of the VM; FIRST-LAST is a range");
   command.add_flag("-P,--publish-all", flags.all_ports,
                    "Publish all ports that the image exposes, on free ports");
   command.add_option("--restart", flags.restart, "no, on-failure[:N], always or unless-stopped")
@@ -113,7 +124,9 @@ void add_health_flags(Command& command, HealthFlags& flags) {
 Status check_keep_flags(const KeepFlags& flags) {
   if (!flags.name.empty()) SM_TRY_STATUS(check_name(flags.name));
   if (!flags.stop_signal.empty()) SM_TRY(parse_signal(flags.stop_signal));
-  for (const std::string& port : flags.ports) SM_TRY(parse_port(port));
+  std::size_t ports = 0;
+  for (const std::string& text : flags.ports) ports += SM_TRY(parse_ports(text)).size();
+  SM_TRY_STATUS(check_port_count(ports));
   const RestartPolicy restart = SM_TRY(parse_restart(flags.restart));
   if (flags.remove && restart.kind != RestartKind::kNo) {
     return fail(Code::kInvalidArgument, "--rm and --restart " + flags.restart + " contradict",

@@ -32,6 +32,12 @@ void add_stats(Command& app, Action& chosen);
 void add_top(Command& app, Action& chosen);
 void add_events(Command& app, Action& chosen);
 
+void add_agent(Command& app, Action& chosen);
+inline constexpr const char* kAgentCommand = "__agent";
+// Runs one of the agent's own programs (guest/agent/own_program.h) with our standard streams; the
+// status is as that of `exec`. Main thread only.
+Result<int> run_agent_program(const VmRecord& vm, std::vector<std::string> program, bool input);
+
 // `stop` and `restart`.
 struct StopFlags {
   std::optional<int> seconds;

@@ -10,10 +10,10 @@ namespace {
 
 // Bits of ExecRequest's flags word.
 constexpr std::uint32_t kFlagMain = 1, kFlagTty = 2, kFlagStdin = 4, kFlagCreateCwd = 8,
-                        kFlagContainer = 16, kFlagDetached = 256;
+                        kFlagContainer = 16, kFlagDetached = 256, kFlagOwnProgram = 512;
 constexpr std::uint32_t kFlagRootDisk = 1;  // of a resume
-constexpr std::uint32_t kAllFlags =
-    kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd | kFlagContainer | kFlagDetached;
+constexpr std::uint32_t kAllFlags = kFlagMain | kFlagTty | kFlagStdin | kFlagCreateCwd |
+                                    kFlagContainer | kFlagDetached | kFlagOwnProgram;
 constexpr std::size_t kMaxMessage = 4096;
 // The largest CLOCK_REALTIME in nanoseconds that the kernel can count.
 constexpr std::uint64_t kMaxClock = 0x7fff'ffff'ffff'ffff;
@@ -166,7 +166,7 @@ std::vector<std::byte> encode_exec(const ExecRequest& q) {
   ByteWriter w;
   w.put((q.main ? kFlagMain : 0u) | (q.tty ? kFlagTty : 0u) | (q.keep_stdin ? kFlagStdin : 0u) |
         (q.create_cwd ? kFlagCreateCwd : 0u) | (q.container ? kFlagContainer : 0u) |
-        (q.detached ? kFlagDetached : 0u));
+        (q.detached ? kFlagDetached : 0u) | (q.own_program ? kFlagOwnProgram : 0u));
   w.put(q.window.rows);
   w.put(q.window.columns);
   w.put(q.timeout_ms);
@@ -205,10 +205,14 @@ Result<ExecRequest> decode_exec(std::span<const std::byte> payload) {
     q.container = SM_TRY(take_container(r));
   }
   q.detached = (*flags & kFlagDetached) != 0;
+  q.own_program = (*flags & kFlagOwnProgram) != 0;
   if (q.detached && !take_path(r, q.output)) return malformed("exec request");
   if (!r.at_end()) return malformed("exec request");
   SM_TRY_STATUS(check_detached(q));
   if (q.argv.empty()) return malformed("exec request: no program");
+  if (q.own_program && (q.main || q.tty || q.detached || !q.chain.empty() || !q.files.empty())) {
+    return malformed("exec request: a program of the agent with what goes with others only");
+  }
   if (!q.chain.empty() && (q.main || q.tty)) {
     return malformed("exec request: further commands of a main workload or on a terminal");
   }

@@ -115,6 +115,9 @@ struct ExecRequest {
   // input is /dev/null. Not with tty, keep_stdin, timeout or further commands.
   bool detached = false;
   std::string output;  // detached: file that its output is appended to; empty: /dev/null
+  // argv names one of the agent's own programs, which every image has; as root, in /. Only argv,
+  // keep_stdin and timeout_ms say anything then.
+  bool own_program = false;
   // Further commands, each started when the one before ended with status 0; same streams, time
   // limit, environment, folder and user. Not with main or tty.
   std::vector<std::vector<std::string>> chain;

@@ -4,6 +4,7 @@ import glob
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -135,6 +136,28 @@ class Detached(Case):
         self.refused("not running", "exec", "web", "true")
         self.ok("rm", "web")
         self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+
+    def test_a_keeper_that_does_not_answer(self):
+        vm = self.run_d("sleep", "1000", options=["--name", "web"])
+        state = self.inspect(vm)["State"]
+        os.kill(state["KeeperPid"], signal.SIGSTOP)
+        self.addCleanup(lambda: self.call("rm", "-f", vm))
+        self.refused("does not answer", "stop", "web")
+        self.refused("rm -f", "kill", "web")
+        os.kill(state["KeeperPid"], signal.SIGCONT)
+        self.until(lambda: "Exited" in self.ok("ps", "-a"), "ends when it goes on")
+        self.ok("start", "web")
+        state = self.inspect(vm)["State"]
+        for pid in (state["Pid"], state["KeeperPid"]):
+            os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        self.ok("rm", "-f", "web")
+        self.assertLess(time.monotonic() - began, 20)
+        for pid in (state["Pid"], state["KeeperPid"]):
+            self.until(lambda: not os.path.exists(f"/proc/{pid}"), "ends")
+        self.assertEqual(self.ok("ps", "-aq"), "")
+        self.assertEqual(glob.glob(self.folders.name + "/run/supermachine/*"), [])
+        self.run_d("true", options=["--name", "web", "--rm"])
 
     def processes(self):
         """Of this test: by the folder in their environment."""
@@ -561,7 +584,7 @@ class Copies(Case):
         self.ok("cp", "vm:/tmp/file", here)
         with open(here + "/file", "rb") as f:
             self.assertEqual(f.read(), b"A\n")
-        self.refused("tar ended", "cp", "vm:/nowhere", here)
+        self.refused("ended in the VM", "cp", "vm:/nowhere", here)
         self.refused("No such file", "cp", here + "/nowhere", "vm:/tmp")
         self.refused("one of the two", "cp", here, here)
 
@@ -587,38 +610,70 @@ class Copies(Case):
         r = subprocess.run([BIN, "cp", "-", "vm:/tmp/e"], input=tar, capture_output=True, env=self.env, timeout=LIMIT)
         self.assertEqual((r.returncode, r.stdout, r.stderr), (0, b"", b""))
         self.assertEqual(self.ok("exec", "vm", "cat", "/tmp/e/d/a"), "A\n")
-        self.refused("tar ended", "cp", "vm:/nowhere", "-")
+        self.refused("ended in the VM", "cp", "vm:/nowhere", "-")
 
-    def run_with_tar(self, rest):
-        """A VM whose tar gives a sound archive of /tmp/a and then what the command `rest` says."""
-        script = "mkdir /x; cd /tmp; echo A > a; busybox tar -cf /x/good a; " \
-                 f"printf '#!/bin/sh\\ncat /x/good; exec {rest}\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
-        self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
-        self.until_logged("vm", "ready")
+    def scratch_image(self):
+        """Nothing but one static program: no shell, no tar, no user files."""
+        layout, bundle = self.folders.name + "/image", self.folders.name + "/bundle"
+        for command in (["init", "--layout", layout], ["new", "--image", layout + ":scratch"], ["unpack", "--image", layout + ":scratch", bundle]):
+            subprocess.run(["umoci", *command], check=True, capture_output=True)
+        shutil.copy(shutil.which("busybox"), bundle + "/rootfs/sleep")
+        for command in (["repack", "--image", layout + ":scratch", bundle], ["config", "--image", layout + ":scratch", "--config.entrypoint", "/sleep"]):
+            subprocess.run(["umoci", *command], check=True, capture_output=True)
+        return layout
 
-    def test_a_tar_that_does_not_end(self):
-        self.run_with_tar("cat /dev/zero")
+    def test_an_image_without_programs(self):
+        """But for one, which is no tar and no shell."""
+        self.ok("run", "-d", *ENGINE, "--name", "vm", "-u", "1000", f"oci:{self.scratch_image()}:scratch", "1000")
+        here = self.folders.name + "/here"
+        os.makedirs(here + "/tree/sub")
+        name = "n" * 150
+        with open(f"{here}/tree/sub/{name}", "wb") as f:
+            f.write(os.urandom(300000))
+        os.chmod(f"{here}/tree/sub/{name}", 0o640)
+        os.symlink("sub/" + name, here + "/tree/link")
+        os.link(f"{here}/tree/sub/{name}", here + "/tree/hard")
+        self.ok("cp", here + "/tree", "vm:/made")
+        self.ok("cp", here + "/tree/.", "vm:/other")
+        self.ok("cp", "vm:/made", here + "/back")
+        self.ok("cp", "vm:/other/.", here + "/again")
+        for copy in ("back", "again"):
+            self.assertEqual(subprocess.run(["diff", "-r", "--no-dereference", here + "/tree", f"{here}/{copy}"]).returncode, 0)
+            self.assertEqual(os.stat(f"{here}/{copy}/sub/{name}").st_mode & 0o777, 0o640)
+        tar = self.call("cp", "vm:/made", "-").stdout
+        r = subprocess.run([BIN, "cp", "-", "vm:/other"], input=tar, capture_output=True, env=self.env, timeout=LIMIT)
+        self.assertEqual((r.returncode, r.stdout, r.stderr), (0, b"", b""))
+        self.ok("cp", "vm:/proc/version", here)
+        with open(here + "/version") as f:
+            self.assertIn("Linux version", f.read())
+        self.refused("No such file", "cp", here + "/tree/hard", "vm:/no/such")
+        self.refused("ended in the VM", "cp", "vm:/nowhere", here)
+        # What runs there is seen as well.
+        rows = [r.split(None, 7) for r in self.ok("top", "vm").splitlines()]
+        self.assertEqual(rows[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"])
+        self.assertEqual([(r[0], r[5], r[7]) for r in rows[1:]], [("1000", "?", "/sleep 1000")])
+        self.assertEqual(self.ok("top", "vm", "-o", "uid,args"), " UID COMMAND\n1000 /sleep 1000\n")
+        self.assertEqual(self.ok("top", "vm", "args"), "COMMAND\n/sleep 1000\n")
+        self.assertIn("%CPU", self.ok("top", "vm", "aux"))
+        self.refused("no column 'nothing'", "top", "vm", "-o", "nothing")
+        self.refused("'--forest'", "top", "vm", "--forest")
+
+    def test_links_in_the_vm(self):
+        self.run_d("sleep", "1000", options=["--name", "vm"])
+        self.ok("exec", "vm", "sh", "-c", "mkdir /tmp/real; ln -s /tmp/real /tmp/way; echo A >/tmp/real/a; ln -s a /tmp/real/last")
         here = self.folders.name + "/here"
         os.makedirs(here)
-        self.refused("does not end", "cp", "vm:/tmp/a", here)
-        self.refused("No such file", "cp", "vm:/tmp/a", here + "/no/such")
-
-    def test_padding_is_no_error(self):
-        self.run_with_tar("head -c 200000 /dev/zero")
-        self.ok("cp", "vm:/tmp/a", self.folders.name)
-
-    def test_a_hostile_archive_stays_inside(self):
-        """The guest's tar is the guest's."""
-        script = "printf evil > /tmp/f; mkdir -p /x; cd /tmp; tar -cf /x/bad ../tmp/f 2>/dev/null || true; " \
-                 "ln -s ../../.. d; tar -cf /x/bad d; rm d; mkdir d; echo evil > d/evil; tar -rf /x/bad d/evil 2>/dev/null || " \
-                 "{ tar -cf /x/b2 d/evil; head -c 512 /x/bad > /x/b3; cat /x/b3 /x/b2 > /x/bad; }; " \
-                 "printf '#!/bin/sh\\ncat /x/bad\\n' > /x/tar; chmod +x /x/tar; echo ready; sleep 1000"
-        self.run_d("sh", "-c", script, options=["--name", "vm", "-e", "PATH=/x:/bin:/usr/bin"])
-        self.until_logged("vm", "ready")
-        here = self.folders.name + "/deep/er"
-        os.makedirs(here)
-        self.refused("is no folder here", "cp", "vm:/tmp/d", here)
-        self.assertEqual(glob.glob(self.folders.name + "/**/evil", recursive=True), [])
+        self.ok("cp", "vm:/tmp/way/a", here)
+        self.ok("cp", "vm:/tmp/way/last", here)
+        self.assertEqual(os.readlink(here + "/last"), "a")
+        self.ok("cp", here + "/a", "vm:/tmp/way")
+        self.ok("cp", here + "/a", "vm:/tmp/way/b")
+        self.assertEqual(self.ok("exec", "vm", "cat", "/tmp/real/a", "/tmp/real/b"), "A\nA\n")
+        # The link itself is replaced, not what it leads to.
+        self.ok("exec", "vm", "ln", "-s", "/etc/passwd", "/tmp/l")
+        self.ok("cp", here + "/a", "vm:/tmp/l")
+        self.assertEqual(self.ok("exec", "vm", "cat", "/tmp/l"), "A\n")
+        self.assertIn("root", self.ok("exec", "vm", "cat", "/etc/passwd"))
 
 
 class Ports(Case):
@@ -667,8 +722,40 @@ class Ports(Case):
             self.ok("start", "vm")
             self.assertNotEqual(int(self.ok("port", "vm", "80").rsplit(":", 1)[1]), port)
 
+    def test_ranges(self):
+        port = self.free_port()
+        first = min(port, 65500)
+        words = ["-p", f"127.0.0.1:{first}-{first + 30}:8080", "-p", f"127.0.0.2:{first}-{first + 1}:8080-8081"]
+        with socket.socket() as s:  # the first is somebody else's
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", first))
+            s.listen()
+            self.run_d(*self.SERVER, options=["--name", "web", *words])
+        self.until_logged("web", "up\n")
+        got = int(self.ok("port", "web", "8080").splitlines()[0].rsplit(":", 1)[1])
+        self.assertTrue(first < got <= first + 30, got)
+        self.assertEqual(self.get(got), b"hello\n")
+        self.assertEqual(self.ok("port", "web", "8081/tcp"), f"127.0.0.2:{first + 1}\n")
+        self.assertIn(f"127.0.0.1:{got}->8080/tcp, 127.0.0.2:{first}-{first + 1}->8080-8081/tcp", self.ok("ps"))
+        vm = self.inspect("web")
+        self.assertEqual(vm["HostConfig"]["PortBindings"]["8080/tcp"],
+                         [{"HostIp": "127.0.0.1", "HostPort": f"{first}-{first + 30}"}, {"HostIp": "127.0.0.2", "HostPort": str(first)}])
+        self.assertEqual(vm["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"], str(got))
+
+    @unittest.skipUnless(os.path.exists("/proc/net/if_inet6"), "no IPv6 here")
+    def test_ipv6(self):
+        port = self.free_port()
+        self.run_d(*self.SERVER, options=["--name", "web", "-p", f"[::1]:{port}:8080", "-p", f"127.0.0.1:{port}:8080"])
+        self.until_logged("web", "up\n")
+        for host in ("[::1]", "127.0.0.1"):
+            with urllib.request.urlopen(f"http://{host}:{port}/", timeout=LIMIT) as r:
+                self.assertEqual(r.read(), b"hello\n")
+        self.assertEqual(self.ok("port", "web"), f"8080/tcp -> [::1]:{port}\n8080/tcp -> 127.0.0.1:{port}\n")
+        self.assertIn(f"[::1]:{port}->8080/tcp", self.ok("ps"))
+        self.assertEqual(self.inspect("web")["NetworkSettings"]["Ports"]["8080/tcp"][0], {"HostIp": "::1", "HostPort": str(port)})
+
     def test_what_cannot_be_published(self):
-        for text, why in (("80-90:80-90", "ranges"), ("80/udp", "TCP"), ("[::1]:80:80", "IPv6"), ("x:80", "no port")):
+        for text, why in (("80-90:80-91", "12"), ("80/udp", "/udp"), ("53:53/sctp", "/sctp"), ("::1:80:80", "brackets"), ("x:80", "no port")):
             self.refused(why, "run", "-d", "-p", text, BUSYBOX, "true")
 
 

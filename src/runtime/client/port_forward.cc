@@ -15,16 +15,59 @@ namespace sm {
 
 namespace {
 constexpr Duration kBusyPause = std::chrono::milliseconds(100);
+
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+
+  static Result<Address> of(const std::string& ip) {
+    Address out;
+    const bool six = ip.find(':') != std::string::npos;
+    out.storage.ss_family = six ? AF_INET6 : AF_INET;
+    out.size = six ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+    void* const to =
+        six ? static_cast<void*>(&out.six().sin6_addr) : static_cast<void*>(&out.four().sin_addr);
+    if (::inet_pton(out.storage.ss_family, ip.c_str(), to) == 1) return out;
+    return fail(Code::kInvalidArgument, "'" + ip + "' is no IP address");
+  }
+  // SAFETY: sockaddr_storage is large enough and aligned for each of these, and all begin with the
+  // family, as the sockets API defines.
+  sockaddr* generic() { return reinterpret_cast<sockaddr*>(&storage); }
+  sockaddr_in& four() { return reinterpret_cast<sockaddr_in&>(storage); }
+  sockaddr_in6& six() { return reinterpret_cast<sockaddr_in6&>(storage); }
+  bool is_six() const { return storage.ss_family == AF_INET6; }
+  void set_port(std::uint16_t port) {
+    (is_six() ? six().sin6_port : four().sin_port) = htons(port);
+  }
+  std::uint16_t port() { return ntohs(is_six() ? six().sin6_port : four().sin_port); }
+};
+
+Result<UniqueFd> open_listener(const Address& address) {
+  UniqueFd out(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!out.valid()) return fail_errno("socket", errno);
+  const int on = 1;
+  ::setsockopt(out.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  // [::] and 0.0.0.0 are two addresses: who wants both says so.
+  if (address.is_six()) ::setsockopt(out.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+  return out;
 }
+
+std::string address_text(const HostPorts& host) {
+  const bool six = host.ip.find(':') != std::string::npos;
+  std::string out = (six ? "[" + host.ip + "]" : host.ip) + ":" + std::to_string(host.first);
+  if (host.last > host.first) out += "-" + std::to_string(host.last);
+  return out;
+}
+
+}  // namespace
 
 Result<std::shared_ptr<PortForward>> PortForward::open(LoopThread& loop,
                                                        std::shared_ptr<VmEndpoint> vm,
-                                                       std::uint16_t host_port,
-                                                       std::uint16_t guest_port,
-                                                       const std::string& ip) {
+                                                       const HostPorts& host,
+                                                       std::uint16_t guest_port) {
   if (guest_port == 0) return fail(Code::kInvalidArgument, "port 0 of the guest");
   std::shared_ptr<PortForward> out(new PortForward(loop, std::move(vm), guest_port));
-  SM_TRY_STATUS(out->listen(ip, host_port));
+  SM_TRY_STATUS(out->listen(host));
   out->hook_ = loop.add_stop_hook([weak = out->weak_from_this()] {
     if (const auto self = weak.lock()) self->close();
   });
@@ -33,27 +76,23 @@ Result<std::shared_ptr<PortForward>> PortForward::open(LoopThread& loop,
 
 PortForward::~PortForward() = default;
 
-Status PortForward::listen(const std::string& ip, std::uint16_t host_port) {
-  listener_ = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener_.valid()) return fail_errno("socket", errno);
-  const int on = 1;
-  ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(host_port);
-  if (::inet_pton(AF_INET, ip.c_str(), &address.sin_addr) != 1) {
-    return fail(Code::kInvalidArgument, "'" + ip + "' is no IPv4 address");
+Status PortForward::listen(const HostPorts& host) {
+  Address address = SM_TRY(Address::of(host.ip));
+  const std::string where = "listen on " + address_text(host);
+  // A range is tried one by one; a socket that failed to bind may try again.
+  for (std::uint32_t port = host.first;; ++port) {
+    listener_ = SM_TRY_WITH(open_listener(address), where);
+    address.set_port(static_cast<std::uint16_t>(port));
+    if (::bind(listener_.get(), address.generic(), address.size) == 0 &&
+        ::listen(listener_.get(), SOMAXCONN) == 0) {
+      break;
+    }
+    if (errno != EADDRINUSE || port >= host.last) return fail_errno(where, errno);
   }
-  socklen_t size = sizeof(address);
-  const std::string where = ip + ":" + std::to_string(host_port);
-  // SAFETY: sockaddr_in begins with the family, as the sockets API defines.
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(listener_.get(), generic, size) < 0) return fail_errno("listen on " + where, errno);
-  if (::listen(listener_.get(), SOMAXCONN) < 0 ||
-      ::getsockname(listener_.get(), generic, &size) < 0) {
-    return fail_errno("listen on " + where, errno);
+  if (::getsockname(listener_.get(), address.generic(), &address.size) < 0) {
+    return fail_errno(where, errno);
   }
-  port_ = ntohs(address.sin_port);
+  port_ = address.port();
   update_watch();
   return {};
 }

@@ -16,16 +16,22 @@
 
 namespace sm {
 
+// One address of this host, IPv4 or IPv6, and the first port from `first` to `last` that is free.
+// Port 0: any that is free.
+struct HostPorts {
+  std::string ip = "127.0.0.1";
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+};
+
 class PortForward : public std::enable_shared_from_this<PortForward> {
  public:
   // More connections than this at a time wait in the listener's backlog.
   static constexpr std::size_t kMaxConnections = 256;
 
-  // Listens on an IPv4 address of this host; host port 0: one that is free.
+  // Listens on this host.
   static Result<std::shared_ptr<PortForward>> open(LoopThread& loop, std::shared_ptr<VmEndpoint> vm,
-                                                   std::uint16_t host_port,
-                                                   std::uint16_t guest_port,
-                                                   const std::string& ip = "127.0.0.1");
+                                                   const HostPorts& host, std::uint16_t guest_port);
   ~PortForward();
   PortForward(const PortForward&) = delete;
   PortForward& operator=(const PortForward&) = delete;
@@ -39,7 +45,7 @@ class PortForward : public std::enable_shared_from_this<PortForward> {
  private:
   PortForward(LoopThread& loop, std::shared_ptr<VmEndpoint> vm, std::uint16_t guest_port)
       : loop_(loop), vm_(std::move(vm)), guest_port_(guest_port) {}
-  Status listen(const std::string& ip, std::uint16_t host_port);
+  Status listen(const HostPorts& host);
   void on_connection();
   void on_guest(std::uint64_t id, Result<UniqueFd> guest);
   void forget(std::uint64_t id);

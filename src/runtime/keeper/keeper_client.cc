@@ -35,12 +35,18 @@ tl::unexpected<Error> gone(const VmRecord& vm) {
               "see `supermachine ps -a`");
 }
 
-Status wait_for(int fd, short events, const Patience& patience) {
+tl::unexpected<Error> no_answer(const VmRecord& vm) {
+  const std::string id = short_vm_id(vm.id);
+  return fail(Code::kTimeout, "the keeper of the VM " + id + " does not answer",
+              "let it go on if it was stopped, or end it: supermachine rm -f " + id);
+}
+
+Status wait_for(int fd, short events, const VmRecord& vm, const Patience& patience) {
   pollfd one{fd, events, 0};
   for (;;) {
     const int ready = ::poll(&one, 1, patience.poll_ms());
     if (ready > 0) return {};
-    if (ready == 0) return fail(Code::kTimeout, "the VM's keeper does not answer");
+    if (ready == 0) return no_answer(vm);
     if (errno != EINTR) return fail_errno("poll", errno);
   }
 }
@@ -53,7 +59,7 @@ Status receive(int fd, std::span<std::byte> out, const VmRecord& vm, const Patie
     if (n > 0) {
       out = out.subspan(static_cast<std::size_t>(n));
     } else if (errno == EAGAIN) {
-      SM_TRY_STATUS(wait_for(fd, POLLIN, patience));
+      SM_TRY_STATUS(wait_for(fd, POLLIN, vm, patience));
     } else if (errno != EINTR) {
       return fail_errno("keeper's socket", errno);
     }
@@ -68,7 +74,7 @@ Status send_all(int fd, std::span<const std::byte> bytes, const VmRecord& vm,
     if (n >= 0) {
       bytes = bytes.subspan(static_cast<std::size_t>(n));
     } else if (errno == EAGAIN) {
-      SM_TRY_STATUS(wait_for(fd, POLLOUT, patience));
+      SM_TRY_STATUS(wait_for(fd, POLLOUT, vm, patience));
     } else if (errno != EINTR) {
       return gone(vm);
     }
@@ -121,10 +127,7 @@ Result<KeeperReply> ask_vm(const VmRegistry& registry, VmRecord vm, const Keeper
     if (!found && found.error().code() == Code::kNotFound) return gone(vm);
     vm = SM_TRY(std::move(found));
     if (!is_kept(vm) && !registry.is_held(vm.id)) return gone(vm);
-    if (deadline.passed()) {
-      return fail(Code::kTimeout,
-                  "the keeper of the VM " + short_vm_id(vm.id) + " does not answer");
-    }
+    if (deadline.passed()) return no_answer(vm);
     // A lock has nothing that could be waited for with a deadline.
     ::poll(nullptr, 0, 5);
   }

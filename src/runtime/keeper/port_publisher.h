@@ -38,9 +38,4 @@ class PortPublisher {
   std::vector<PortBinding> bindings_;
 };
 
-// "[IP:][HOST]:GUEST[/tcp]" or "GUEST". Without a host port one that is free is taken.
-Result<PortBinding> parse_port(const std::string& text);
-// "127.0.0.1:8080->80/tcp"
-std::string port_text(const PortBinding& port);
-
 }  // namespace sm

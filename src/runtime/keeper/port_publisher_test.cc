@@ -2,37 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace sm {
 namespace {
 
-TEST(Ports, AreParsed) {
-  const auto is = [](const char* text, const char* ip, int host, int guest) {
-    const auto port = parse_port(text);
-    ASSERT_TRUE(port) << text << ": " << port.error().text();
-    EXPECT_EQ(port->ip, ip) << text;
-    EXPECT_EQ(port->host, host) << text;
-    EXPECT_EQ(port->guest, guest) << text;
-  };
-  EXPECT_TRUE(parse_port("80")->any && parse_port("0:80")->any && !parse_port("1:80")->any);
-  is("80", "127.0.0.1", 0, 80);
-  is("8080:80", "127.0.0.1", 8080, 80);
-  is("0:80/tcp", "127.0.0.1", 0, 80);
-  is("0.0.0.0:8080:80", "0.0.0.0", 8080, 80);
-  is("127.0.0.2::80", "127.0.0.2", 0, 80);
-}
-
-TEST(Ports, AreRefusedByName) {
-  for (const char* text :
-       {"", ":", "x", "0", "65536", "80:65536", "80:0", "-1:80", "80-90:80-90", "80/udp",
-        "[::1]:80:80", "host:80:80", "1.2.3:80:80", "80:80:", "80:80/"}) {
-    const auto port = parse_port(text);
-    ASSERT_FALSE(port) << text;
-    EXPECT_EQ(port.error().code(), Code::kInvalidArgument);
-  }
-  EXPECT_NE(parse_port("80-90:80").error().cause().find("ranges"), std::string::npos);
-}
-
-TEST(Ports, AFreeOneIsFoundAndATakenOneRefused) {
+TEST(PortPublisher, AFreeOneIsFoundAndATakenOneRefused) {
   const auto first = PortPublisher::open("id", "/nowhere.sock", {{"127.0.0.1", 0, 80}});
   ASSERT_TRUE(first) << first.error().text();
   const PortBinding got = (*first)->bindings()[0];
@@ -40,6 +15,33 @@ TEST(Ports, AFreeOneIsFoundAndATakenOneRefused) {
   const auto second = PortPublisher::open("id", "/nowhere.sock", {got});
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code(), Code::kInvalidArgument);
+}
+
+TEST(PortPublisher, OfARangeTheFirstThatIsFreeIsTaken) {
+  // A port that is free has neighbours that mostly are.
+  const auto taken = PortPublisher::open("id", "/nowhere.sock", {{"127.0.0.1", 0, 80}}).value();
+  const std::uint16_t first = taken->bindings()[0].host;
+  const auto last = static_cast<std::uint16_t>(std::min(65535, first + 20));
+  PortBinding wanted{"127.0.0.1", 0, 80, true, first, last};
+  const auto got = PortPublisher::open("id", "/nowhere.sock", {wanted, wanted});
+  ASSERT_TRUE(got) << got.error().text();
+  const auto ports = (*got)->bindings();
+  EXPECT_GT(ports[0].host, first);
+  EXPECT_GT(ports[1].host, ports[0].host);
+  EXPECT_LE(ports[1].host, last);
+  wanted.last = first;
+  const auto none = PortPublisher::open("id", "/nowhere.sock", {wanted});
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), Code::kInvalidArgument);
+}
+
+TEST(PortPublisher, BothVersionsOfIpMayHaveThePort) {
+  const auto six = PortPublisher::open("id", "/nowhere.sock", {{"::", 0, 80}});
+  if (!six) GTEST_SKIP() << "no IPv6 here: " << six.error().text();
+  PortBinding four = (*six)->bindings()[0];
+  four.ip = "0.0.0.0";
+  EXPECT_TRUE(PortPublisher::open("id", "/nowhere.sock", {four}));
+  EXPECT_FALSE(PortPublisher::open("id", "/nowhere.sock", {(*six)->bindings()[0]}));
 }
 
 }  // namespace

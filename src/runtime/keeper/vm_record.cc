@@ -101,6 +101,8 @@ void take_ports(Members& in, std::vector<PortBinding>& out) {
     members.take("guest", port.guest);
     // A former version does not write it.
     if (item.contains("any")) members.take("any", port.any);
+    if (item.contains("first")) members.take("first", port.first);
+    if (item.contains("last")) members.take("last", port.last);
     if (!members.ok()) return in.spoil();
     out.push_back(std::move(port));
   }
@@ -184,6 +186,9 @@ std::string encode_record(const VmRecord& r) {
   json ports = json::array();
   for (const auto& p : r.ports) {
     ports.push_back({{"ip", p.ip}, {"host", p.host}, {"guest", p.guest}, {"any", p.any}});
+    if (p.last == 0) continue;
+    ports.back()["first"] = p.first;
+    ports.back()["last"] = p.last;
   }
   json words = json::array();
   for (const auto& word : r.words) words.push_back(to_hex(word));

@@ -23,7 +23,9 @@ struct PortBinding {
   std::string ip = "127.0.0.1";
   std::uint16_t host = 0;  // 0: none, while the VM does not run
   std::uint16_t guest = 0;
-  bool any = false;  // the port of the host is one that is free, another at each start
+  bool any = false;         // the port of the host is one that is free, another at each start
+  std::uint16_t first = 0;  // ... of those from here
+  std::uint16_t last = 0;   // to here; 0: of all
 };
 
 enum class RestartKind : std::uint8_t { kNo, kOnFailure, kAlways, kUnlessStopped };

@@ -16,7 +16,7 @@ VmRecord full() {
   r.image_digest = "sha256:12";
   r.command = {"sh", "-c", "true"};
   r.labels = {{"a", "1"}, {"b", ""}};
-  r.ports = {{"127.0.0.1", 8080, 80}, {"0.0.0.0", 65535, 1}};
+  r.ports = {{"127.0.0.1", 8080, 80}, {"0.0.0.0", 65535, 1}, {"::1", 0, 2, true, 8000, 8010}};
   r.detached = r.auto_remove = r.tty = r.has_disk = true;
   r.restart = {RestartKind::kOnFailure, 3};
   r.stop_signal = 3;
@@ -43,6 +43,10 @@ TEST(VmRecord, ComesBackAsItWas) {
   EXPECT_EQ(out->state, VmState::kPaused);
   EXPECT_EQ(out->restart.most, 3u);
   EXPECT_EQ(out->ports[1].host, 65535);
+  EXPECT_EQ(out->ports[1].last, 0);
+  EXPECT_EQ(out->ports[2].ip, "::1");
+  EXPECT_EQ(out->ports[2].first, 8000);
+  EXPECT_EQ(out->ports[2].last, 8010);
 }
 
 TEST(VmRecord, OneOfBeforeThereWereDisksIsRead) {
