@@ -1,7 +1,6 @@
 #include "runtime/images.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <set>
 
 #include "oci/image_name.h"
@@ -13,11 +12,6 @@
 namespace sm {
 
 namespace {
-
-std::string environment(const char* name) {
-  const char* value = ::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 // Docker's and Podman's places.
 std::vector<std::string> find_auth_files() {

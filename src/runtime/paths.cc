@@ -18,11 +18,6 @@ namespace {
 
 bool readable(const std::string& path) { return ::access(path.c_str(), R_OK) == 0; }
 
-std::string environment(const char* name) {
-  const char* value = ::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 Result<std::string> program_dir() {
@@ -66,6 +61,11 @@ Result<std::string> xdg_dir(const char* variable, const char* fallback) {
 }
 
 }  // namespace
+
+std::string environment(const char* name) {
+  const char* value = ::getenv(name);
+  return value == nullptr ? "" : value;
+}
 
 Result<Assets> assets_in_folder(const std::string& dir) {
   if (auto a = assets_in(dir, {dir, SM_TRY(program_dir())})) return *a;

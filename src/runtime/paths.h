@@ -19,6 +19,9 @@ Result<Assets> find_assets();
 // The same in one folder; the worker there or beside the program.
 Result<Assets> assets_in_folder(const std::string& dir);
 
+// The variable of this process's environment; empty when it is not set.
+std::string environment(const char* name);
+
 // ${XDG_CACHE_HOME:-$HOME/.cache}/supermachine: can be deleted at any time while nothing runs.
 Result<std::string> cache_dir();
 // ${XDG_DATA_HOME:-$HOME/.local/share}/supermachine: what cannot be made again, such as images.
