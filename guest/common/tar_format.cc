@@ -138,6 +138,15 @@ Status fill(std::string_view block, TarHeader& out) {
   return {};
 }
 
+// By the first bytes, which are those of a file's name in a header.
+bool is_compressed(std::string_view block) {
+  return block.starts_with("\x1f\x8b") || block.starts_with("BZh") ||
+         block.starts_with(
+             "\xFD"
+             "7zXZ") ||
+         block.starts_with("\x28\xB5\x2F\xFD");
+}
+
 }  // namespace
 
 std::string encode_tar_header(const TarHeader& h) {
@@ -166,14 +175,13 @@ std::string encode_tar_header(const TarHeader& h) {
 Result<std::optional<TarHeader>> decode_tar_header(std::span<const std::byte, kTarBlock> bytes) {
   const std::string_view block = as_text(bytes);
   if (block.find_first_not_of('\0') == std::string_view::npos) return std::nullopt;
-  if (block.starts_with("\x1f\x8b") || block.starts_with("BZh") ||
-      block.starts_with("\xFD"
-                        "7zXZ") ||
-      block.starts_with("\x28\xB5\x2F\xFD")) {
-    return fail(Code::kUnsupported, "the archive is compressed", "unpack it on the way");
-  }
   const auto sum = number_of(block, kSum);
-  if (!sum || *sum != sum_of(block)) return corrupt("a header whose checksum is wrong");
+  if (!sum || *sum != sum_of(block)) {
+    if (is_compressed(block)) {
+      return fail(Code::kUnsupported, "the archive is compressed", "unpack it on the way");
+    }
+    return corrupt("a header whose checksum is wrong");
+  }
   std::optional<TarHeader> out(std::in_place);
   SM_TRY_STATUS(fill(block, *out));
   return out;

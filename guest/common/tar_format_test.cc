@@ -60,6 +60,14 @@ TEST(TarFormat, AChangedHeaderIsNoticed) {
   EXPECT_EQ(decode(std::string(kTarBlock, '\0')).error().code(), Code::kGone);
 }
 
+TEST(TarFormat, ANameThatBeginsAsCompressedDataDoes) {
+  TarHeader h;
+  h.name = "BZhello";
+  const auto got = decode(encode_tar_header(h));
+  ASSERT_TRUE(got) << got.error().text();
+  EXPECT_EQ(got->name, h.name);
+}
+
 TEST(TarFormat, MalformedRecordsAreRefused) {
   for (const char* text :
        {"x", "9", "9 ", "99 path=a\n", "9 path=ab\n", "8 path=a\n", "3 \n", "4 a\n", "-1 path=a\n",

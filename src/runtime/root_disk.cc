@@ -1,8 +1,6 @@
 #include "runtime/root_disk.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,7 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <string_view>
+#include <span>
 #include <vector>
 
 #include "base/file.h"
@@ -74,54 +72,90 @@ class Draft {
   std::string path_, draft_;
 };
 
-// From then on it is taken as it is, so it has to be on the disk.
-Status make_empty(const std::string& path) {
+// An empty file system without its holes: for each block that is not zero where it belongs and what
+// is in it. Not a sparse file, since not every file system tells its holes.
+constexpr std::size_t kBlock = 4096;
+struct Piece {
+  std::uint64_t offset = 0;
+  std::array<std::byte, kBlock> data{};
+};
+constexpr std::size_t kMaxPieces = 4096;
+
+Status write_all_at(int file, std::span<const std::byte> data, std::uint64_t at) {
+  while (!data.empty()) {
+    const ssize_t n = ::pwrite(file, data.data(), data.size(), static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno("write a disk", errno);
+    data = data.subspan(static_cast<std::size_t>(n));
+    at += static_cast<std::uint64_t>(n);
+  }
+  return {};
+}
+
+Result<std::vector<Piece>> pieces_of(int file) {
+  std::vector<Piece> out;
+  Piece piece;
+  for (off_t at = 0; (at = ::lseek(file, at, SEEK_DATA)) >= 0; at += off_t{kBlock}) {
+    at -= at % off_t{kBlock};
+    piece.offset = static_cast<std::uint64_t>(at);
+    const ssize_t n = ::pread(file, piece.data.data(), kBlock, at);
+    if (n != kBlock) return fail_errno("read an empty disk", n < 0 ? errno : EIO);
+    const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+    if (std::all_of(piece.data.begin(), piece.data.end(), is_zero)) continue;
+    if (out.size() == kMaxPieces) return fail(Code::kLimit, "an empty disk is too large");
+    out.push_back(piece);
+  }
+  if (errno != ENXIO) return fail_errno("read an empty disk", errno);
+  return out;
+}
+
+Status run_mke2fs(const std::string& path) {
   const std::string program = find_mke2fs();
   if (program.empty()) {
     return fail(Code::kNotFound, "there is no mke2fs, which makes the disks of VMs",
                 "install the package e2fsprogs, or use --rm: such VMs have no disk");
   }
-  const Draft draft(path);
-  const UniqueFd file = SM_TRY(draft.create());
-  if (::ftruncate(file.get(), static_cast<off_t>(kRootDiskBytes)) < 0) {
-    return fail_errno("make a file of 10 GiB of " + path, errno);
-  }
   std::vector<std::string> words = {"/usr/bin/env", "MKE2FS_CONFIG=/dev/null", program};
   words.insert(words.end(), kWords.begin(), kWords.end());
-  words.push_back(draft.path());
+  words.push_back(path);
   const CommandResult result = SM_TRY(run_command(words, kMakeLimit));
-  if (result.status != 0) {
-    return fail(Code::kIo, "mke2fs failed: " + result.output.substr(0, 1000),
-                "see whether there is room for " + path);
+  if (result.status == 0) return {};
+  return fail(Code::kIo, "mke2fs failed: " + result.output.substr(0, 1000),
+              "see whether there is room for " + path);
+}
+
+// From then on it is taken as it is, so it has to be on the disk.
+Status make_empty(const std::string& path) {
+  const Draft whole(path + ".img"), draft(path);
+  const UniqueFd disk = SM_TRY(whole.create());
+  if (::ftruncate(disk.get(), static_cast<off_t>(kRootDiskBytes)) < 0) {
+    return fail_errno("make a file of 10 GiB of " + path, errno);
   }
+  SM_TRY_STATUS(run_mke2fs(whole.path()));
+  const std::vector<Piece> pieces = SM_TRY(pieces_of(disk.get()));
+  const UniqueFd file = SM_TRY(draft.create());
+  SM_TRY_STATUS(write_all_at(file.get(), std::as_bytes(std::span(pieces)), 0));
   if (::fsync(file.get()) < 0) return fail_errno("write " + path, errno);
   return draft.publish();
 }
 
-// The pieces between the holes.
-Status copy_pieces(int from, int to, off_t size) {
-  std::array<std::byte, 1u << 16> buffer;
-  for (off_t at = 0; at < size;) {
-    at = ::lseek(from, at, SEEK_DATA);
-    if (at < 0 && errno == ENXIO) return {};
-    if (at < 0) return fail_errno("find data", errno);
-    for (const off_t end = ::lseek(from, at, SEEK_HOLE); at < end;) {
-      const auto piece = std::min(buffer.size(), static_cast<std::size_t>(end - at));
-      const ssize_t n = ::pread(from, buffer.data(), piece, at);
-      if (n <= 0) return fail_errno("read an empty disk", n == 0 ? EIO : errno);
-      const ssize_t written = ::pwrite(to, buffer.data(), static_cast<std::size_t>(n), at);
-      if (written < 0) return fail_errno("write a disk", errno);
-      at += written;
-    }
+// kCorrupt for anything that make_empty does not write.
+Result<std::vector<Piece>> read_empty(const std::string& path) {
+  const UniqueFd file = SM_TRY(open_file(path, O_RDONLY));
+  const std::uint64_t bytes = SM_TRY(file_size(file.get()));
+  if (bytes == 0 || bytes % sizeof(Piece) != 0 || bytes / sizeof(Piece) > kMaxPieces) {
+    return fail(Code::kCorrupt, path + " is not an empty disk");
   }
-  return {};
-}
-
-// Shared blocks where the file system has them, else the few that there are.
-Status clone(int from, int to, off_t size) {
-  if (::ioctl(to, FICLONE, from) == 0) return {};
-  if (::ftruncate(to, size) < 0) return fail_errno("make a file of 10 GiB", errno);
-  return copy_pieces(from, to, size);
+  std::vector<Piece> out(static_cast<std::size_t>(bytes) / sizeof(Piece));
+  const ssize_t n = ::pread(file.get(), out.data(), static_cast<std::size_t>(bytes), 0);
+  if (n < 0) return fail_errno("read " + path, errno);
+  if (static_cast<std::uint64_t>(n) != bytes ||
+      std::any_of(out.begin(), out.end(), [](const Piece& piece) {
+        return piece.offset % kBlock != 0 || piece.offset > kRootDiskBytes - kBlock;
+      })) {
+    return fail(Code::kCorrupt, path + " is not an empty disk");
+  }
+  return out;
 }
 
 }  // namespace
@@ -130,17 +164,22 @@ Status make_root_disk(const std::string& path, const std::string& cache) {
   const std::string folder = cache + "/disks";
   SM_TRY_STATUS(make_dirs(folder));
   const std::string empty = folder + "/ext4-" + std::to_string(kDiskRecipe) + "-" +
-                            std::to_string(kRootDiskBytes) + ".img";
-  auto from = open_file(empty, O_RDONLY);
-  if (!from || file_size(from->get()).value_or(0) != kRootDiskBytes) {
+                            std::to_string(kRootDiskBytes) + ".blocks";
+  auto pieces = read_empty(empty);
+  if (!pieces) {
     SM_TRY_STATUS(make_empty(empty));
-    from = open_file(empty, O_RDONLY);
-    if (!from) return fail(std::move(from).error());
+    pieces = read_empty(empty);
+    if (!pieces) return fail(std::move(pieces).error());
   }
   const Draft draft(path);
   const UniqueFd to = SM_TRY(draft.create());
-  if (auto done = clone(from->get(), to.get(), static_cast<off_t>(kRootDiskBytes)); !done) {
-    return fail(std::move(done).error().with(path));
+  if (::ftruncate(to.get(), static_cast<off_t>(kRootDiskBytes)) < 0) {
+    return fail_errno("make a file of 10 GiB of " + path, errno);
+  }
+  for (const Piece& piece : *pieces) {
+    if (auto done = write_all_at(to.get(), piece.data, piece.offset); !done) {
+      return fail(std::move(done).error().with(path));
+    }
   }
   return draft.publish();
 }

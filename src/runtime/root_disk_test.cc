@@ -70,6 +70,16 @@ TEST_F(RootDiskTest, an_empty_one_of_a_wrong_size_is_made_anew) {
   EXPECT_EQ(superblock(folder_ + "/b").substr(56, 2), "\x53\xEF");
 }
 
+TEST_F(RootDiskTest, an_empty_one_with_a_block_outside_is_made_anew) {
+  const std::string cache = folder_ + "/cache";
+  ASSERT_TRUE(make_root_disk(folder_ + "/a", cache));
+  const UniqueFd fd =
+      open_file(fs::directory_iterator(cache + "/disks")->path().string(), O_WRONLY).value();
+  ASSERT_EQ(::pwrite(fd.get(), "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 8, 0), 8);
+  ASSERT_TRUE(make_root_disk(folder_ + "/b", cache));
+  EXPECT_EQ(superblock(folder_ + "/b").substr(56, 2), "\x53\xEF");
+}
+
 TEST_F(RootDiskTest, where_it_cannot_be_made_nothing_stays) {
   EXPECT_FALSE(make_root_disk(folder_ + "/missing/root.img", folder_ + "/cache"));
   EXPECT_EQ(files_in(folder_), 1u);
