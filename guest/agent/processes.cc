@@ -33,7 +33,7 @@ struct Process {
   int pid = 0;
   std::string name;
   std::string command;
-  std::uint64_t uid = 0;
+  uid_t uid = 0;
   // Of /proc/PID/stat behind the name: state is the first.
   std::vector<std::string> stat;
 
@@ -54,7 +54,7 @@ struct Machine {
   std::int64_t uptime = 0;  // in ticks
   std::int64_t memory_kib = 1;
   time_t now = 0;
-  std::map<std::uint64_t, std::string> users;
+  std::map<uid_t, std::string> users;
 
   std::int64_t age_seconds(const Process& p) const {
     return std::max<std::int64_t>(0, (uptime - p.field(22)) / ticks);
@@ -254,7 +254,7 @@ std::optional<Process> look_at(const std::string& pid, const struct stat& agent)
   const bool ours = ::stat((folder + "/exe").c_str(), &program) == 0 &&
                     program.st_ino == agent.st_ino && program.st_dev == agent.st_dev;
   if (of_kernel || ours || out.pid == 1) return std::nullopt;
-  out.uid = static_cast<std::uint64_t>(number_behind(read_proc(folder + "/status"), "\nUid:"));
+  out.uid = static_cast<uid_t>(number_behind(read_proc(folder + "/status"), "\nUid:"));
   out.command = command_of(out, read_proc(folder + "/cmdline"));
   return out;
 }
@@ -271,8 +271,7 @@ std::vector<Process> all_processes() {
   return out;
 }
 
-std::map<std::uint64_t, std::string> all_users() {
-  std::map<std::uint64_t, std::string> out;
+std::map<uid_t, std::string> all_users() {
   const UniqueFd fd = open_regular("/etc/passwd");
   std::string text;
   std::array<char, 16384> buffer;
@@ -281,21 +280,7 @@ std::map<std::uint64_t, std::string> all_users() {
     if (n <= 0) break;
     text.append(buffer.data(), static_cast<std::size_t>(n));
   }
-  for (std::size_t at = 0; at < text.size();) {
-    const auto end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    at = end + 1;
-    const auto name = line.find(':');
-    const auto password = name == line.npos ? line.npos : line.find(':', name + 1);
-    if (password == line.npos || name == 0) continue;
-    std::uint64_t uid = 0;
-    const auto number = line.substr(password + 1, line.find(':', password + 1) - password - 1);
-    const auto [last, error] = std::from_chars(number.data(), number.data() + number.size(), uid);
-    if (error == std::errc() && last == number.data() + number.size()) {
-      out.try_emplace(uid, shown(std::string(line.substr(0, name))));
-    }
-  }
-  return out;
+  return user_names(text);
 }
 
 Machine this_machine() {

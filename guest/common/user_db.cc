@@ -181,4 +181,13 @@ Status add_groups(UserIds& ids, const std::vector<std::string>& words, std::stri
   return {};
 }
 
+std::map<uid_t, std::string> user_names(std::string_view passwd) {
+  std::map<uid_t, std::string> out;
+  each_line(passwd, [&out](std::string_view line) {
+    if (const auto entry = parse_passwd_line(line)) out.try_emplace(entry->uid, entry->name);
+    return true;
+  });
+  return out;
+}
+
 }  // namespace sm::guest

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,5 +29,8 @@ Result<UserIds> resolve_user(std::string_view spec, std::string_view passwd,
 // Adds groups, each a name or a number, to the supplementary ones. kNotFound when a name has no
 // entry.
 Status add_groups(UserIds& ids, const std::vector<std::string>& words, std::string_view group);
+
+// The first name of each number.
+std::map<uid_t, std::string> user_names(std::string_view passwd);
 
 }  // namespace sm::guest

@@ -129,5 +129,12 @@ TEST(AddGroups, UnknownNameIsAnError) {
   EXPECT_EQ(add_groups(ids, {"99999999999"}, "").error().code(), Code::kNotFound);
 }
 
+TEST(UserNames, TheFirstOfEachNumberCountsAndMalformedLinesDoNot) {
+  const auto names = user_names(
+      "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/root:/bin/sh\nbroken:x::1\n:x:7:7::/"
+      ":\nweb:x:33:33::/:");
+  EXPECT_EQ(names, (std::map<uid_t, std::string>{{0, "root"}, {33, "web"}}));
+}
+
 }  // namespace
 }  // namespace sm::guest

@@ -102,6 +102,24 @@ TEST(AgentProtocol, detached_exec_request_names_its_output_and_has_nobody_to_ans
   }
 }
 
+TEST(AgentProtocol, exec_request_for_a_program_of_the_agent_has_only_its_streams) {
+  ExecRequest q;
+  q.argv = {"unpack", "/srv"};
+  q.own_program = true;
+  q.keep_stdin = true;
+  EXPECT_TRUE(decode_exec(only_frame(encode_exec(q)).payload).value().own_program);
+  for (const auto change :
+       {+[](ExecRequest& r) { r.main = true; }, +[](ExecRequest& r) { r.tty = true; },
+        +[](ExecRequest& r) { r.chain = {{"true"}}; },
+        +[](ExecRequest& r) {
+          r.files = {{"/file", 0644, ""}};
+        }}) {
+    ExecRequest bad = q;
+    change(bad);
+    EXPECT_FALSE(decode_exec(only_frame(encode_exec(bad)).payload));
+  }
+}
+
 TEST(AgentProtocol, exec_request_with_a_bad_staged_file_is_refused) {
   const std::vector<StagedFile> bad = {{"relative", 0644, ""},
                                        {"", 0644, ""},
