@@ -12,6 +12,8 @@
 #include <set>
 #include <thread>
 
+#include "support.h"
+
 namespace supermachine {
 namespace {
 
@@ -19,23 +21,6 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
-
-constexpr auto kPatience = seconds(300);  // guests may share a small machine with others
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-Engine engine() {
-  return variable("SUPERMACHINE_ENGINE") == "soft" ? Engine::kSoft : Engine::kAuto;
-}
-
-VmConfig vm_config() {
-  VmConfig out;
-  out.engine = engine();
-  return out;
-}
 
 class Bakes : public ::testing::Test {
  protected:

@@ -12,6 +12,8 @@
 #include <future>
 #include <thread>
 
+#include "support.h"
+
 namespace supermachine {
 namespace {
 
@@ -19,17 +21,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 
-constexpr auto kPatience = seconds(300);  // guests may share a small machine with others
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 VmConfig config() {
-  VmConfig out;
+  VmConfig out = vm_config();
   out.memory_mib = 128;
-  if (variable("SUPERMACHINE_ENGINE") == "soft") out.engine = Engine::kSoft;
   return out;
 }
 

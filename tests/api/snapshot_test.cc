@@ -13,25 +13,14 @@
 #include <set>
 #include <thread>
 
+#include "support.h"
+
 namespace supermachine {
 namespace {
 
 namespace fs = std::filesystem;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
-
-constexpr auto kPatience = seconds(300);  // guests may share a small machine with others
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-VmConfig engine() {
-  VmConfig out;
-  if (variable("SUPERMACHINE_ENGINE") == "soft") out.engine = Engine::kSoft;
-  return out;
-}
 
 // Counts twice a second and says so in a file; answers a line with what it has drawn.
 constexpr const char* kServer = "i=0; while :; do i=$((i+1)); echo $i >/tmp/count; sleep 0.5; done";
@@ -51,7 +40,7 @@ class Snapshots : public ::testing::Test {
                            .memory_mib(128)
                            .build()
                            .value());
-    Vm vm = image_->start(engine()).value();
+    Vm vm = image_->start(vm_config()).value();
     vm.exec_builder().argv({"sh", "-c", kServer}).detach().value();
     vm.run({"sh", "-c", "until [ -s /tmp/count ]; do sleep 0.1; done"}).value();
     vm.snapshot(path("served")).value();
@@ -89,7 +78,7 @@ TEST_F(Snapshots, clones_run_what_ran_detached_with_the_images_environment) {
   EXPECT_EQ(served_->memory_mib(), 128u);
   EXPECT_EQ(served_->digest(), image_->digest());
   Pool pool =
-      served_->pool().min(2).max(2).acquire_timeout(kPatience).config(engine()).build().value();
+      served_->pool().min(2).max(2).acquire_timeout(kPatience).config(vm_config()).build().value();
   PooledVm one = pool.acquire().value();
   PooledVm two = pool.acquire().value();
   std::set<std::string> random;
@@ -107,7 +96,7 @@ TEST_F(Snapshots, clones_run_what_ran_detached_with_the_images_environment) {
 }
 
 TEST_F(Snapshots, paused_vm_stands_still_until_it_is_resumed) {
-  Vm vm = served_->start(engine()).value();
+  Vm vm = served_->start(vm_config()).value();
   vm.pause().value();
   vm.pause().value();
   std::promise<Result<ExecOutcome>> answer;
@@ -127,7 +116,7 @@ TEST_F(Snapshots, paused_vm_is_never_handed_out) {
                   .max(1)
                   .restore_on_release(false)
                   .acquire_timeout(kPatience)
-                  .config(engine())
+                  .config(vm_config())
                   .build()
                   .value();
   const std::vector<std::function<void(Vm&)>> leavings = {
@@ -156,13 +145,13 @@ TEST_F(Snapshots, paused_vm_is_never_handed_out) {
   again.release();
   // What was saved standing still goes on in its copies.
   const Image left = Image::from_snapshot(*context_, path("left")).value();
-  Vm copy = left.start(engine()).value();
+  Vm copy = left.start(vm_config()).value();
   EXPECT_EQ(sh(copy, "echo runs"), "runs\n");
   fs::remove_all(path("left"));
 }
 
 TEST_F(Snapshots, snapshot_leaves_the_vm_paused_and_a_live_one_does_not) {
-  Vm vm = served_->start(engine()).value();
+  Vm vm = served_->start(vm_config()).value();
   std::promise<Result<void>> live;
   auto first = live.get_future();
   // The second waits for the first.
@@ -181,7 +170,7 @@ TEST_F(Snapshots, snapshot_leaves_the_vm_paused_and_a_live_one_does_not) {
   // Again, over the one that is there.
   vm.snapshot_live(path("live")).value();
   const Image second = Image::from_snapshot(*context_, path("live")).value();
-  Vm clone = second.start(engine()).value();
+  Vm clone = second.start(vm_config()).value();
   constexpr const char* kLife = "cat /run/supermachine/generation";
   EXPECT_EQ(std::stoi(sh(clone, kLife)), std::stoi(sh(vm, kLife)) + 1);
   fs::remove_all(path("live"));
@@ -189,19 +178,19 @@ TEST_F(Snapshots, snapshot_leaves_the_vm_paused_and_a_live_one_does_not) {
 }
 
 TEST_F(Snapshots, diff_holds_what_changed_since_its_base) {
-  Vm vm = served_->start(engine()).value();
+  Vm vm = served_->start(vm_config()).value();
   vm.write_file("/tmp/more", "of this one").value();
   vm.snapshot_diff(path("diff"), path("served")).value();
   EXPECT_LT(fs::file_size(path("diff") + "/memory.sum"), 1u << 20);
   const Image image = Image::from_snapshot(*context_, path("diff")).value();
-  Vm clone = image.start(engine()).value();
+  Vm clone = image.start(vm_config()).value();
   EXPECT_EQ(clone.read_file("/tmp/more").value(), "of this one");
   fs::remove_all(path("diff"));
 
   EXPECT_EQ(vm.snapshot_diff(path("x"), path("none")).error().code(), ErrorCode::kNotFound);
   vm.snapshot_live(path("other")).value();
   EXPECT_EQ(vm.snapshot_diff(path("x"), path("other")).error().code(), ErrorCode::kInvalidArgument);
-  Vm booted = image_->start(engine()).value();
+  Vm booted = image_->start(vm_config()).value();
   EXPECT_EQ(booted.snapshot_diff(path("x"), path("served")).error().code(),
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(sh(booted, "echo on"), "on\n");
@@ -210,7 +199,7 @@ TEST_F(Snapshots, diff_holds_what_changed_since_its_base) {
 }
 
 TEST_F(Snapshots, what_cannot_be_saved_leaves_nothing_behind) {
-  Vm vm = image_->start(engine()).value();
+  Vm vm = image_->start(vm_config()).value();
   EXPECT_EQ(vm.snapshot(path("no/such/folder")).error().code(), ErrorCode::kNotFound);
   fs::create_directory(path("full"));
   fs::create_directory(path("full/of things"));
@@ -228,7 +217,7 @@ TEST_F(Snapshots, what_cannot_be_saved_leaves_nothing_behind) {
 }
 
 TEST_F(Snapshots, vm_that_ends_during_a_capture_is_an_error_or_a_whole_snapshot) {
-  std::optional<Vm> vm = served_->start(engine()).value();
+  std::optional<Vm> vm = served_->start(vm_config()).value();
   std::promise<Result<void>> answer;
   auto future = answer.get_future();
   vm->snapshot_live_async(path("ended"), [&](Result<void> r) { answer.set_value(std::move(r)); });
@@ -245,17 +234,17 @@ TEST_F(Snapshots, vm_that_ends_during_a_capture_is_an_error_or_a_whole_snapshot)
 }
 
 TEST_F(Snapshots, detached_workload_ends_its_vms) {
-  Vm vm = image_->start(engine()).value();
+  Vm vm = image_->start(vm_config()).value();
   vm.workload_builder()
       .argv({"sh", "-c", "until [ -e /tmp/end ]; do sleep 0.1; done; exit 3"})
       .detach("/tmp/output")
       .value();
   vm.snapshot_live(path("workload")).value();
   const Image image = Image::from_snapshot(*context_, path("workload")).value();
-  Vm clone = image.start(engine()).value();
+  Vm clone = image.start(vm_config()).value();
   EXPECT_EQ(clone.workload_builder().detach().error().code(), ErrorCode::kInvalidArgument);
   // It came with the snapshot, and is signalled all the same.
-  Vm other = image.start(engine()).value();
+  Vm other = image.start(vm_config()).value();
   EXPECT_EQ(other.signal(0).error().code(), ErrorCode::kInvalidArgument);
   other.signal(15).value();
   const auto gone = other.run({"sleep", "1000"});
@@ -280,7 +269,7 @@ std::string content(const fs::path& path) {
 TEST_F(Snapshots, secret_of_a_clone_is_in_no_file_command_line_or_environment) {
   // Not in one piece in this program's own file.
   const std::string secret = std::string("s3cr3t-of-") + "a-clone";
-  VmConfig c = engine();
+  VmConfig c = vm_config();
   c.secrets = {"TOKEN=" + secret};
   Vm vm = served_->start(c).value();
   EXPECT_EQ(sh(vm, "echo $TOKEN"), secret + "\n");
@@ -303,7 +292,7 @@ TEST_F(Snapshots, secret_of_a_clone_is_in_no_file_command_line_or_environment) {
 }
 
 TEST_F(Snapshots, secrets_and_machine_id_are_the_vms_own) {
-  VmConfig c = engine();
+  VmConfig c = vm_config();
   c.secrets = {"TOKEN=s3cr3t"};
   c.new_machine_id = true;
   Vm one = served_->start(c).value();
@@ -353,26 +342,26 @@ TEST_F(Snapshots, c_interface_has_the_same) {
 }
 
 TEST_F(Snapshots, one_that_has_taken_the_place_of_another_is_not_restored_for_it) {
-  Vm vm = image_->start(engine()).value();
+  Vm vm = image_->start(vm_config()).value();
   vm.snapshot(path("place")).value();
   const Image old = Image::from_snapshot(*context_, path("place")).value();
-  old.start(engine()).value();
-  Vm other = image_->start(engine()).value();
+  old.start(vm_config()).value();
+  Vm other = image_->start(vm_config()).value();
   other.snapshot(path("place")).value();
-  const auto refused = old.start(engine());
+  const auto refused = old.start(vm_config());
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::kImageInvalid);
   EXPECT_THAT(refused.error().text(), HasSubstr("replaced"));
-  Image::from_snapshot(*context_, path("place")).value().start(engine()).value();
+  Image::from_snapshot(*context_, path("place")).value().start(vm_config()).value();
   fs::remove_all(path("place"));
 }
 
 TEST_F(Snapshots, wrong_uses_are_named) {
   EXPECT_EQ(Image::from_snapshot(*context_, path("none")).error().code(), ErrorCode::kNotFound);
-  VmConfig c = engine();
+  VmConfig c = vm_config();
   c.memory_mib = 256;
   EXPECT_EQ(served_->start(c).error().code(), ErrorCode::kInvalidArgument);
-  Vm vm = served_->start(engine()).value();
+  Vm vm = served_->start(vm_config()).value();
   EXPECT_EQ(vm.exec_builder().argv({"true"}).detach("relative").error().code(),
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(vm.exec_builder().argv({"no-such-program"}).detach().error().code(),
