@@ -124,8 +124,6 @@ Status fill(std::string_view block, TarHeader& out) {
     const auto prefix = text_of(block, kPrefix);
     if (!prefix.empty()) out.name = std::string(prefix) + "/" + out.name;
   }
-  // A folder of the time before folders had a type.
-  if (out.type == kTarFile && out.name.ends_with('/')) out.type = kTarFolder;
   const auto size = SM_TRY(number_of(block, kSize));
   const auto uid = SM_TRY(number_of(block, kUid));
   const auto gid = SM_TRY(number_of(block, kGid));
@@ -244,6 +242,9 @@ void TarExtra::apply(TarHeader& header) {
   apply(global_, header);
   apply(next_, header);
   next_ = {};
+  // A folder of the time before folders had a type. By the whole name: what a header has of a long
+  // one may end with any of its slashes.
+  if (header.type == kTarFile && header.name.ends_with('/')) header.type = kTarFolder;
 }
 
 }  // namespace sm::guest

@@ -45,7 +45,8 @@ class TarExtra {
  public:
   // The data of an entry of one of the four types. kCorrupt; kUnsupported for sparse files.
   Status add(char type, std::string_view data);
-  // Puts the values in the place of the header's own and forgets all but the global ones.
+  // Puts the values in the place of the header's own and forgets all but the global ones. Every
+  // header needs it: only then is its type known.
   void apply(TarHeader& header);
 
  private:

@@ -79,6 +79,17 @@ TEST(TarFormat, MalformedRecordsAreRefused) {
   EXPECT_EQ(TarExtra().add(kTarPax, "22 GNU.sparse.major=1\n").error().code(), Code::kUnsupported);
 }
 
+TEST(TarFormat, AFileWhoseLongNameIsCutAtASlashIsAFile) {
+  TarHeader h;
+  h.name = std::string(99, 'a') + "/file";
+  const auto got = decode(encode_tar_header(h));
+  ASSERT_TRUE(got) << got.error().text();
+  EXPECT_EQ(got->name, h.name);
+  EXPECT_EQ(got->type, kTarFile);
+  h.name = "old-folder/";
+  EXPECT_EQ(decode(encode_tar_header(h))->type, kTarFolder);
+}
+
 TEST(TarFormat, GlobalValuesLast) {
   TarExtra extra;
   ASSERT_TRUE(extra.add(kTarPaxGlobal, "8 uid=7\n"));
