@@ -149,6 +149,8 @@ Result<ImageName> parse_image_name(std::string_view text) {
   const bool is_short =
       name.registry == kDefaultRegistry && text.find('/') == std::string_view::npos;
   name.repository = (is_short ? std::string(kLibrary) : std::string()) + std::string(text);
+  // The limit is the whole name's.
+  if (!is_repository(name.repository)) return bad_name(whole.substr(0, 40), "it is too long");
   if (name.digest) name.tag.clear();
   if (!name.digest && name.tag.empty()) name.tag = "latest";
   return name;

@@ -69,6 +69,14 @@ TEST(ImageNameTest, what_is_no_name_is_refused_with_its_reason) {
   }
 }
 
+TEST(ImageNameTest, the_full_form_of_a_long_name_is_a_name) {
+  const auto longest = parse_image_name(std::string(247, 'a'));
+  ASSERT_TRUE(longest);
+  EXPECT_EQ(parse_image_name(longest->text())->text(), longest->text());
+  EXPECT_FALSE(parse_image_name(std::string(248, 'a'))) << "255 with library/";
+  EXPECT_TRUE(parse_image_name("host:1/" + std::string(255, 'a')));
+}
+
 TEST(ImageNameTest, familiar_form) {
   EXPECT_EQ(familiar_repository("docker.io/library/nginx"), "nginx");
   EXPECT_EQ(familiar_repository("docker.io/user/app"), "user/app");
