@@ -286,7 +286,8 @@ class PoolEnds(Case):
         with subprocess.Popen(words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as pool:
             until = time.monotonic() + LIMIT
             while len(seen) < vms and pool.poll() is None and time.monotonic() < until:
-                seen.update(os.listdir(run) if os.path.isdir(run) else [])
+                # A folder has another name until it is ready to be used.
+                seen.update(name for name in (os.listdir(run) if os.path.isdir(run) else []) if name.startswith("vm-"))
                 time.sleep(0.002)
             pool.send_signal(number)
             out, error = pool.communicate(timeout=LIMIT)
