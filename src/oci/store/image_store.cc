@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -119,6 +120,14 @@ Status ImageStore::update(const Change& change) const {
   return write_index(all);
 }
 
+// Whether the old target is a whole image, and not the same one in another packing.
+bool ImageStore::is_other_image(const Descriptor& old, const Descriptor& target) const {
+  if (old.digest == target.digest) return false;
+  const auto before = open_image({{}, old}, std::nullopt);
+  const auto now = open_image({{}, target}, std::nullopt);
+  return before && (!now || now->id() != before->id());
+}
+
 Status ImageStore::set(const std::string& name, const Descriptor& target) const {
   return update([&](std::vector<StoreEntry>& all) -> Status {
     const auto same = [&](const StoreEntry& entry) {
@@ -128,7 +137,11 @@ Status ImageStore::set(const std::string& name, const Descriptor& target) const 
     if (found == all.end()) {
       all.push_back({name, target});
     } else if (!name.empty()) {
-      found->target = target;
+      const Descriptor old = std::exchange(found->target, target);
+      const bool has_entry = std::any_of(all.begin(), all.end(), [&](const StoreEntry& entry) {
+        return entry.target.digest == old.digest;
+      });
+      if (!has_entry && is_other_image(old, target)) all.push_back({{}, old});
     }
     // What had no name has one now.
     if (name.empty()) return {};

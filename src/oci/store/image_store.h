@@ -49,8 +49,8 @@ class ImageStore {
 
   // In the order in which they came.
   Result<std::vector<StoreEntry>> entries() const;
-  // Lets a name stand for a target from now on; without a name, adds the target unless some entry
-  // has it.
+  // Lets a name stand for a target from now on; the image that had it stays without a name, until
+  // somebody removes it. Without a name, adds the target unless some entry has it.
   Status set(const std::string& name, const Descriptor& target) const;
   // Changes the list as one step; an error leaves it as it was.
   using Change = std::function<Status(std::vector<StoreEntry>& entries)>;
@@ -75,6 +75,7 @@ class ImageStore {
   Result<std::vector<StoreEntry>> read_index() const;
   Status write_index(const std::vector<StoreEntry>& entries) const;
   Status check_layers(const ImageSource& image) const;
+  bool is_other_image(const Descriptor& old, const Descriptor& target) const;
 
   std::string root_;
   std::shared_ptr<const BlobStore> blobs_;

@@ -84,15 +84,29 @@ TEST_F(ImageStoreTest, an_image_without_a_name_has_its_id) {
   EXPECT_THAT(names(), ::testing::ElementsAre("docker.io/library/x:1"));
 }
 
-TEST_F(ImageStoreTest, a_name_moves_and_what_is_left_is_pruned) {
-  add("app:v1", "one");
+TEST_F(ImageStoreTest, a_name_moves_and_what_had_it_stays_without) {
+  const auto id = add("app:v1", "one");
+  add("app:v2", "two");
   add("app:v1", "two");
-  EXPECT_EQ(names().size(), 1U);
+  EXPECT_THAT(names(),
+              ::testing::ElementsAre("docker.io/library/app:v1", "docker.io/library/app:v2", ""));
+  EXPECT_EQ(store_.get(id.hex())->entry.name, "");
+  add("app:v2", "three");
+  EXPECT_EQ(names().size(), 3U) << "the second has another name still";
+}
+
+TEST_F(ImageStoreTest, blobs_of_no_image_are_pruned) {
+  add("app:v1", "one");
+  add("app:v2", "two");
+  ASSERT_TRUE(store_.update([](auto& entries) -> Status {
+    entries.erase(entries.begin());
+    return {};
+  }));
   const auto exclusive = store_.exclusive();
   const auto gone = prune_blobs(store_, *exclusive);
   ASSERT_TRUE(gone.has_value());
   EXPECT_EQ(gone->size(), 3U) << "manifest, configuration and layer of the first";
-  EXPECT_TRUE(store_.get("app:v1").has_value());
+  EXPECT_TRUE(store_.get("app:v2").has_value());
   EXPECT_TRUE(prune_blobs(store_, *exclusive)->empty());
 }
 
