@@ -11,7 +11,8 @@
 #include "cli/sizes.h"
 #include "oci/store/prune.h"
 #include "oci/text.h"
-#include "runtime/images.h"
+#include "runtime/keeper/image_use.h"
+#include "runtime/paths.h"
 
 namespace sm {
 
@@ -30,7 +31,7 @@ Result<bool> confirmed(bool all) {
                 "image prune asks before it removes, and there is no terminal", "use -f");
   }
   fmt::print(stderr, "This removes {}. Go on? [y/N] ",
-             all ? "all images and their data" : "all data of images that have no name any more");
+             all ? "all images that no VM is made of" : "all images that have no name any more");
   std::fflush(stderr);
   const int answer = std::getchar();
   return answer == 'y' || answer == 'Y';
@@ -39,7 +40,10 @@ Result<bool> confirmed(bool all) {
 Status prune(const PruneFlags& flags) {
   const bool json = SM_TRY(wants_json(flags.format));
   if (!flags.force && !SM_TRY(confirmed(flags.all))) return {};
-  const auto report = SM_TRY(prune_images(SM_TRY(ImageFolders::find()), flags.all));
+  const auto registry = SM_TRY(VmRegistry::open());
+  const auto cache = SM_TRY(cache_dir());
+  const auto report = SM_TRY(prune_images(SM_TRY(ImageFolders::find()), flags.all,
+                                          [&] { return image_use(registry, cache); }));
   if (json) {
     const nlohmann::json out = {{"Untagged", report.names},
                                 {"Blobs", report.blobs},
@@ -108,9 +112,9 @@ Status print_usage(const std::string& format) {
 
 void add_prune(Command& app, Action& chosen) {
   Command* command = app.add_subcommand(
-      "prune", "Remove data that belongs to no image, and converted layers of no stored image");
+      "prune", "Remove images without a name that no VM is made of, and what belongs to no image");
   auto flags = std::make_shared<PruneFlags>();
-  command->add_flag("-a,--all", flags->all, "Remove all images first");
+  command->add_flag("-a,--all", flags->all, "Remove all images that no VM is made of");
   command->add_flag("-f,--force", flags->force, "Do not ask");
   command->add_option("--format", flags->format, "text, or json")->type_name("FORMAT");
   set_image_action(*command, chosen, {0, 0, ""}, {"--filter"},

@@ -6,7 +6,8 @@
 #include "cli/image_command.h"
 #include "cli/output.h"
 #include "oci/text.h"
-#include "runtime/images.h"
+#include "runtime/keeper/image_use.h"
+#include "runtime/paths.h"
 
 namespace sm {
 
@@ -17,9 +18,12 @@ constexpr std::size_t kManyWords = 10'000;
 // Each name by itself: one that is missing does not keep the others.
 Status remove_all(bool force, const std::vector<std::string>& words) {
   const auto store = SM_TRY(ImageStore::open(SM_TRY(ImageFolders::find()).store));
+  const auto registry = SM_TRY(VmRegistry::open());
+  const auto cache = SM_TRY(cache_dir());
   std::vector<Error> errors;
   for (const auto& word : words) {
-    const auto report = remove_image(store, word, force);
+    const auto report =
+        remove_image(store, word, force, [&] { return image_use(registry, cache); });
     if (!report) {
       const bool forgiven = force && report.error().code() == Code::kNotFound;
       if (!forgiven) errors.push_back(report.error());
@@ -52,8 +56,10 @@ void add_rmi(Command& app, Action& chosen, const std::string& verb) {
   Command* command =
       app.add_subcommand(verb, "Remove images from the store: " + verb + " [OPTIONS] NAME|ID...");
   auto force = std::make_shared<bool>(false);
-  command->add_flag("-f,--force", *force,
-                    "Remove all names of an id; do not complain about missing ones");
+  command->add_flag(
+      "-f,--force", *force,
+      "Remove all names of an id, and the last one of an image that VMs are made of; do "
+      "not complain about missing ones");
   set_image_action(*command, chosen, {1, kManyWords, "the image's name"},
                    {"--no-prune", "--platform"},
                    [force](const auto& words) { return remove_all(*force, words); });

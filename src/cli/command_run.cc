@@ -105,7 +105,7 @@ std::vector<std::string> words_again(const Command& command) {
 
 Result<int> execute(Typed& typed, const Command& command) {
   const SessionSignals signals;
-  const PreparedRun run = SM_TRY(prepare(typed, command, command.remaining(), signals));
+  PreparedRun run = SM_TRY(prepare(typed, command, command.remaining(), signals));
   if (run.image.interrupted_by != 0) return 128 + run.image.interrupted_by;
   const KeepFlags& keep = typed.keep;
   VmRecord record = SM_TRY(make_record(keep, run, words_again(command)));
@@ -119,7 +119,7 @@ Result<int> execute(Typed& typed, const Command& command) {
     }
   }
   EventLog(registry.folder()).add(claim.held.record, "create");
-  RunOutcome outcome = start_vm(registry, std::move(claim), run, !keep.detach, signals);
+  RunOutcome outcome = start_vm(registry, std::move(claim), std::move(run), !keep.detach, signals);
   if (keep.detach && outcome.status == 0 && !outcome.error) fmt::print("{}\n", id);
   if (outcome.error) print_error(*outcome.error);
   return outcome.status;

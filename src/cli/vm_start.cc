@@ -7,8 +7,9 @@
 
 namespace sm {
 
-RunOutcome start_vm(const VmRegistry& registry, KeeperClaim claim, const PreparedRun& run,
-                    bool attached, const SessionSignals& signals) {
+RunOutcome start_vm(const VmRegistry& registry, KeeperClaim claim, PreparedRun run, bool attached,
+                    const SessionSignals& signals) {
+  run.image.lease.reset();
   if (attached) {
     return Keeper(registry, std::move(claim), true, [](const auto&) {}).run(run, signals);
   }
@@ -37,7 +38,7 @@ Result<RunOutcome> start_again(const VmRegistry& registry, KeeperClaim claim, bo
     return RunOutcome{128 + run->image.interrupted_by, {}};
   }
   claim.held.record.detached = !attached;
-  return start_vm(registry, std::move(claim), *run, attached, signals);
+  return start_vm(registry, std::move(claim), *std::move(run), attached, signals);
 }
 
 }  // namespace sm

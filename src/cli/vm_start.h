@@ -8,8 +8,8 @@
 namespace sm {
 
 // Attached: until its end. Else until its command runs; status 0 then.
-RunOutcome start_vm(const VmRegistry& registry, KeeperClaim claim, const PreparedRun& run,
-                    bool attached, const SessionSignals& signals);
+RunOutcome start_vm(const VmRegistry& registry, KeeperClaim claim, PreparedRun run, bool attached,
+                    const SessionSignals& signals);
 
 // What `run` was told when this VM was made, with its image as it was then (command_run.cc).
 Result<PreparedRun> prepare_again(const VmRecord& record, const SessionSignals& signals);

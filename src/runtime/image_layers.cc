@@ -17,7 +17,7 @@ namespace sm {
 Result<LoadedImage> prepare_image(const ImageRequest& request, const ImageFolders& folders,
                                   const ImageObservers& observers, const std::stop_token& stop) {
   const auto store = SM_TRY(ImageStore::open(folders.store));
-  const auto lease = SM_TRY(store.lease(stop));
+  auto lease = SM_TRY(store.lease(stop));
   const auto image = SM_TRY(resolve_image(request, folders, store, observers.transfer, stop));
   CacheOptions options;
   options.root = folders.layers;
@@ -41,6 +41,7 @@ Result<LoadedImage> prepare_image(const ImageRequest& request, const ImageFolder
   out.config = image.config();
   out.digest = image.id().text();
   out.layers = std::move(ready.layers);
+  if (request.keep_lease) out.lease = std::move(lease);
   return out;
 }
 

@@ -29,7 +29,10 @@ struct LoadedImage {
   std::string digest;               // names the content: "sha256:..."
   std::vector<std::string> layers;  // squashfs files, base first
   std::vector<UniqueFd> in_use;     // keep `image prune` from removing them
-  int interrupted_by = 0;           // a signal ended the preparation; the rest is empty
+  // When asked for: nothing of the store is removed while this is held. For who will need the image
+  // again and has yet to say so; it keeps others waiting.
+  UniqueFd lease;
+  int interrupted_by = 0;  // a signal ended the preparation; the rest is empty
 };
 
 // Finds or pulls the image and converts what the layer cache lacks. Blocks; a stop request ends it

@@ -1,11 +1,9 @@
 #include "runtime/images.h"
 
 #include <algorithm>
-#include <set>
 
 #include "oci/image_name.h"
 #include "oci/reference.h"
-#include "oci/store/prune.h"
 #include "oci/text.h"
 #include "runtime/paths.h"
 
@@ -38,17 +36,6 @@ Result<ImageSource> pull_and_open(const ImageRequest& request, const ImageFolder
   options.observer = observer;
   const auto pulled = SM_TRY(pull_image(store, client, name, options, stop));
   return store.open_image({name.text(), pulled.target}, request.platform);
-}
-
-// The squashfs files that the store's images need.
-Result<std::set<std::string>> needed_layers(const ImageStore& store, const LayerCache& cache) {
-  std::set<std::string> keys;
-  for (const auto& entry : SM_TRY(store.entries())) {
-    const auto image = store.open_image(entry, std::nullopt);
-    if (!image) continue;
-    for (auto& key : cache.keys(*image)) keys.insert(std::move(key));
-  }
-  return keys;
 }
 
 }  // namespace
@@ -105,73 +92,6 @@ Result<ImageSource> resolve_image(const ImageRequest& request, const ImageFolder
     return fail(found.error());
   }
   return pull_and_open(request, folders, store, *name, observer, stop);
-}
-
-Result<std::vector<LayerUsage>> layer_usage(const ImageFolders& folders) {
-  const auto store = SM_TRY(ImageStore::open(folders.store));
-  CacheOptions options;
-  options.root = folders.layers;
-  const auto cache = SM_TRY(LayerCache::open(std::move(options)));
-  const auto needed = SM_TRY(needed_layers(store, cache));
-  std::vector<LayerUsage> out;
-  for (const auto& file : cache.files()) {
-    out.push_back({file.key, file.size, needed.contains(file.key)});
-  }
-  return out;
-}
-
-Result<PruneReport> prune_images(const ImageFolders& folders, bool all,
-                                 const std::stop_token& stop) {
-  const auto store = SM_TRY(ImageStore::open(folders.store));
-  const auto exclusive = SM_TRY(store.exclusive(stop));
-  PruneReport out;
-  if (all) {
-    SM_TRY_STATUS(store.update([&](std::vector<StoreEntry>& entries) -> Status {
-      for (const auto& entry : entries) {
-        out.names.push_back(entry.name.empty() ? entry.target.digest.text() : entry.name);
-      }
-      entries.clear();
-      return {};
-    }));
-  }
-  for (const auto& blob : SM_TRY(prune_blobs(store, exclusive))) {
-    out.blobs.push_back(blob.digest.text());
-    out.bytes += blob.size;
-  }
-  CacheOptions options;
-  options.root = folders.layers;
-  const auto cache = SM_TRY(LayerCache::open(std::move(options)));
-  const auto keep = SM_TRY(needed_layers(store, cache));
-  for (const auto& file : cache.files()) {
-    if (keep.contains(file.key) || !cache.remove(file)) continue;
-    out.layers.push_back(file.key);
-    out.bytes += file.size;
-  }
-  return out;
-}
-
-Result<RemoveReport> remove_image(const ImageStore& store, const std::string& name, bool force) {
-  const auto found = SM_TRY(store.find(name));
-  if (found.size() > 1 && !force) {
-    return fail(Code::kInvalidArgument, "image " + printable(name) + " has several names",
-                "name one of them, or use -f to remove all");
-  }
-  RemoveReport out;
-  SM_TRY_STATUS(store.update([&](std::vector<StoreEntry>& entries) -> Status {
-    std::erase_if(entries, [&](const StoreEntry& entry) {
-      return std::any_of(found.begin(), found.end(), [&](const StoreEntry& gone) {
-        return gone.name == entry.name && gone.target.digest == entry.target.digest;
-      });
-    });
-    return {};
-  }));
-  for (const auto& entry : found)
-    out.untagged.push_back(entry.name.empty() ? entry.target.digest.text() : entry.name);
-  const auto exclusive = store.try_exclusive();
-  if (!exclusive) return out;
-  for (const auto& blob : SM_TRY(prune_blobs(store, *exclusive)))
-    out.deleted.push_back(blob.digest.text());
-  return out;
 }
 
 }  // namespace sm

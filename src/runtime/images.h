@@ -37,6 +37,7 @@ struct ImageRequest {
   std::string name;  // oci:DIR[:TAG], oci-archive:, docker-archive:, a name, NAME@DIGEST or an id
   PullPolicy pull = PullPolicy::kMissing;
   Platform platform;
+  bool keep_lease = false;  // see LoadedImage
 };
 
 // The image behind a request, pulled when the policy says so. Hold a lease of the store for as long
@@ -46,32 +47,5 @@ Result<ImageSource> resolve_image(const ImageRequest& request, const ImageFolder
                                   const std::stop_token& stop = {});
 
 Result<RegistryOptions> registry_options(const ImageFolders& folders);
-
-struct LayerUsage {
-  std::string key;
-  std::uint64_t size = 0;
-  bool needed = false;  // by an image of the store
-};
-// The converted layers.
-Result<std::vector<LayerUsage>> layer_usage(const ImageFolders& folders);
-
-struct PruneReport {
-  std::vector<std::string> names;   // that were removed
-  std::vector<std::string> blobs;   // digests
-  std::vector<std::string> layers;  // squashfs files
-  std::uint64_t bytes = 0;
-};
-// Removes blobs that no image needs, and converted layers of no image that no VM uses. With `all`,
-// the images themselves first. Waits until no pull or push is under way.
-Result<PruneReport> prune_images(const ImageFolders& folders, bool all,
-                                 const std::stop_token& stop = {});
-
-// Removes names; an id stands for all its names. Blobs that no image needs any more go too, unless
-// somebody works with the store just now.
-struct RemoveReport {
-  std::vector<std::string> untagged;
-  std::vector<std::string> deleted;  // digests of blobs
-};
-Result<RemoveReport> remove_image(const ImageStore& store, const std::string& name, bool force);
 
 }  // namespace sm

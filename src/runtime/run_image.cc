@@ -55,7 +55,7 @@ Result<PreparedRun> prepare_run(const RunOptions& given, const std::vector<std::
   if (!given.hostname.empty()) SM_TRY_STATUS(check_hostname(given.hostname));
   out.options = given;
   out.options.engine = SM_TRY(resolve_engine(given.engine, out.assets, out.cache));
-  const ImageRequest wanted{given.image, given.pull, given.platform};
+  const ImageRequest wanted{given.image, given.pull, given.platform, /*keep_lease=*/true};
   out.image = SM_TRY(load_image(wanted, SM_TRY(ImageFolders::find()), signals, observers));
   if (out.image.interrupted_by != 0) return out;
   out.request = SM_TRY(make_request(out.options, out.image.config, file_env, host));

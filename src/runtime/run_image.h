@@ -22,7 +22,9 @@ struct PreparedRun {
   RunOptions options;  // with the engine that was found
   Assets assets;
   std::string cache;
-  LoadedImage image;  // its layers stay where they are while this lives
+  // Its layers stay where they are while this lives. It has a lease of the store: give that back as
+  // soon as the VM is on record.
+  LoadedImage image;
   agent::ExecRequest request;
   std::optional<HealthCheck> health;
 };

@@ -142,17 +142,19 @@ Result<SavedImage> parse_saved_image(std::string_view text) {
   return out;
 }
 
+Result<SavedImage> saved_image_of(const SnapshotManifest& manifest) {
+  const auto config = manifest.annotations.find(kConfigKey);
+  if (config != manifest.annotations.end()) return parse_saved_image(config->second);
+  return fail(Code::kInvalidArgument, "the snapshot does not say of which image it is",
+              "use a snapshot that `supermachine bake` or the library has made");
+}
+
 Result<SavedMachine> open_saved_machine(const std::string& path, const std::string& layers_dir) {
   SavedMachine out;
   out.facts.path = SM_TRY(absolute_path(path));
   const Snapshot snapshot = SM_TRY(Snapshot::open(out.facts.path));
   const SnapshotManifest& manifest = snapshot.manifest();
-  const auto config = manifest.annotations.find(kConfigKey);
-  if (config == manifest.annotations.end()) {
-    return fail(Code::kInvalidArgument, printable(path) + " does not say of which image it is",
-                "use a snapshot that `supermachine bake` or the library has made");
-  }
-  out.image = SM_TRY(parse_saved_image(config->second));
+  out.image = SM_TRY_WITH(saved_image_of(manifest), printable(path));
   out.facts.memory_digest = manifest.memory_digest;
   out.facts.kernel_digest = manifest.kernel_digest;
   out.facts.initramfs_digest = manifest.initramfs_digest;

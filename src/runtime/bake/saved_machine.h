@@ -46,6 +46,9 @@ struct SavedMachine {
   std::vector<UniqueFd> in_use;     // keep `image prune` from removing them
 };
 
+// What the manifest says of the image. kInvalidArgument: nothing; kCorrupt, kLimit.
+Result<SavedImage> saved_image_of(const SnapshotManifest& manifest);
+
 // Opens and checks a snapshot. kNotFound: no snapshot, or a layer of its image is not in the cache;
 // kInvalidArgument: it is not of a VM of an image; kCorrupt, kUnsupported, kIo.
 Result<SavedMachine> open_saved_machine(const std::string& path, const std::string& layers_dir);
