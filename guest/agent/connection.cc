@@ -68,8 +68,9 @@ void Connection::update_watch() {
 }
 
 void Connection::on_events(std::uint32_t events) {
-  if ((events & EPOLLOUT) != 0) flush();
-  if (state_ != State::kClosed && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) receive();
+  // Input first: what is said to it goes out together with what waits already.
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) receive();
+  if (state_ != State::kClosed && (events & EPOLLOUT) != 0) flush();
 }
 
 void Connection::flush() {

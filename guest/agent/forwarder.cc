@@ -34,6 +34,12 @@ int connect_to(int fd, std::uint16_t port, bool v6) {
   return ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
 }
 
+bool is_connected(int fd) {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof(peer);
+  return ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
+}
+
 }  // namespace
 
 Forwarder::Forwarder(const Services& services, UniqueFd host, std::uint64_t id)
@@ -76,6 +82,8 @@ void Forwarder::try_connect(bool v6) {
       on_connecting();
     }
   });
+  // On the loopback a listener's kernel has answered by now.
+  if (is_connected(fd)) return connected();
   guest_.watch->want(EPOLLOUT);
 }
 
@@ -106,6 +114,7 @@ void Forwarder::connected() {
   const int on = 1;
   ::setsockopt(guest_.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   host_.out.push(agent::encode_started({}));
+  if (!flush(host_) || !flush(guest_)) return close();
   update();
 }
 
@@ -113,6 +122,8 @@ void Forwarder::on_events(End& end, End& other, std::uint32_t events) {
   if (closed_) return;
   if ((events & EPOLLOUT) != 0 && !flush(end)) return close();
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !receive(end, other)) return close();
+  // At once, not when the loop says that there is room: there is, nearly always.
+  if ((connected_ || &other == &host_) && !flush(other)) return close();
   update();
 }
 

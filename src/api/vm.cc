@@ -292,7 +292,7 @@ void read_file_on(const std::shared_ptr<Vm::Impl>& vm, const std::string& path, 
 void connect_on(const std::shared_ptr<Vm::Impl>& vm, std::uint16_t port, const Done<int>& done) {
   if (port == 0) return done(Error(ErrorCode::kInvalidArgument, "port 0 of the guest"));
   on_loop<int>(vm->context, done, [vm, port, done] {
-    sm::connect_to_guest(*vm->context->loop, vm->target(), port,
+    sm::connect_to_guest(*vm->context->loop, vm->target(), port, {},
                          [done](sm::Result<sm::UniqueFd> fd) {
                            if (!fd) return done(to_public(fd.error(), Operation::kConnect));
                            done(fd->release());

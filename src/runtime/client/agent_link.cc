@@ -69,8 +69,10 @@ Result<std::unique_ptr<AgentLink>> AgentLink::open(EventLoop& loop, const std::s
   link->watch_ = SM_TRY(loop.add(link->socket_.get(), EPOLLIN,
                                  [l = link.get()](std::uint32_t e) { l->on_events(e); }));
   link->restart_timer();
-  link->send(agent::encode_hello({}));
-  link->send(request);
+  // In one packet.
+  auto first = agent::encode_hello({});
+  first.insert(first.end(), request.begin(), request.end());
+  link->send(first);
   return link;
 }
 

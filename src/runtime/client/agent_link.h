@@ -34,7 +34,8 @@ class AgentLink {
   // So long may the agent be silent.
   static constexpr Duration kPatience = std::chrono::seconds(60);
 
-  // Connects and sends hello and `request`. The callbacks come later, from the loop.
+  // Connects and sends hello and `request`, which raw bytes may follow where the protocol has them.
+  // The callbacks come later, from the loop.
   static Result<std::unique_ptr<AgentLink>> open(EventLoop& loop, const std::string& socket,
                                                  std::vector<std::byte> request,
                                                  Callbacks callbacks);

@@ -16,13 +16,13 @@ class Connector : public std::enable_shared_from_this<Connector> {
   Connector(LoopThread& loop, std::shared_ptr<VmEndpoint> vm, Done done)
       : loop_(loop), vm_(std::move(vm)), done_(std::move(done)) {}
 
-  void begin(std::uint16_t port) {
+  void begin(std::vector<std::byte> request) {
     hook_ = loop_.add_stop_hook([self = shared_from_this()] {
       self->finish(fail(Code::kGone, "the program that owns the VM is being closed"));
     });
     if (auto end = vm_->end()) return finish(fail(std::move(*end)));
     auto link =
-        AgentLink::open(loop_.loop(), vm_->exec_socket(), agent::encode_forward(port),
+        AgentLink::open(loop_.loop(), vm_->exec_socket(), std::move(request),
                         {.on_frame = [this](const agent::Frame& frame) { return on_frame(frame); },
                          .on_end = [this](Error error) { on_end(std::move(error)); }});
     if (!link) return on_end(std::move(link).error());
@@ -62,8 +62,11 @@ class Connector : public std::enable_shared_from_this<Connector> {
 }  // namespace
 
 void connect_to_guest(LoopThread& loop, const std::shared_ptr<VmEndpoint>& vm, std::uint16_t port,
+                      std::span<const std::byte> first,
                       std::function<void(Result<UniqueFd>)> done) {
-  std::make_shared<Connector>(loop, vm, std::move(done))->begin(port);
+  auto request = agent::encode_forward(port);
+  request.insert(request.end(), first.begin(), first.end());
+  std::make_shared<Connector>(loop, vm, std::move(done))->begin(std::move(request));
 }
 
 }  // namespace sm

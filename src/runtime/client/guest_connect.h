@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -12,9 +13,10 @@
 
 namespace sm {
 
-// `done` is called once, on the loop, with a non-blocking stream socket. Thread: the loop's. kIo
-// when nothing answers at that port, kGone.
+// `first` is sent behind the request: what the port hears first. `done` is called once, on the
+// loop, with a non-blocking stream socket. Thread: the loop's. kIo when nothing answers at that
+// port, kGone.
 void connect_to_guest(LoopThread& loop, const std::shared_ptr<VmEndpoint>& vm, std::uint16_t port,
-                      std::function<void(Result<UniqueFd>)> done);
+                      std::span<const std::byte> first, std::function<void(Result<UniqueFd>)> done);
 
 }  // namespace sm

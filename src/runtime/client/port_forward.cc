@@ -5,7 +5,9 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <span>
 #include <utility>
 
 #include "runtime/client/guest_connect.h"
@@ -14,6 +16,8 @@
 namespace sm {
 
 namespace {
+// Less than the socket of the agent takes at once.
+constexpr std::size_t kFirstBytes = 16u << 10;
 constexpr Duration kBusyPause = std::chrono::milliseconds(100);
 
 struct Address {
@@ -122,9 +126,14 @@ void PortForward::on_connection() {
   const std::uint64_t id = next_id_++;
   connections_[id].host = std::move(host);
   update_watch();
-  connect_to_guest(loop_, vm_, guest_port_, [weak = weak_from_this(), id](Result<UniqueFd> guest) {
-    if (const auto self = weak.lock()) self->on_guest(id, std::move(guest));
-  });
+  // A client that speaks first has often spoken by now: that goes along with the request.
+  std::array<std::byte, kFirstBytes> first;
+  const ssize_t n = ::recv(connections_[id].host.get(), first.data(), first.size(), MSG_DONTWAIT);
+  const auto spoken = std::span(first).first(n > 0 ? static_cast<std::size_t>(n) : 0);
+  connect_to_guest(loop_, vm_, guest_port_, spoken,
+                   [weak = weak_from_this(), id](Result<UniqueFd> guest) {
+                     if (const auto self = weak.lock()) self->on_guest(id, std::move(guest));
+                   });
 }
 
 void PortForward::on_guest(std::uint64_t id, Result<UniqueFd> guest) {
