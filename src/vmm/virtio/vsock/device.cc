@@ -21,6 +21,12 @@ constexpr std::uint64_t kFeatureStream = 1ull << 0;
 constexpr int kChainsPerTurn = 128;
 constexpr std::uint64_t kBytesPerTurn = 2u << 20;
 
+// The driver frees sent packets when it is interrupted for them, which nothing waits for as long as
+// the queue has room. So that waits for an interrupt that is due anyway, or for one of these.
+constexpr std::uint32_t kMostUntoldChains = 32;
+constexpr std::uint64_t kMostUntoldBytes = 256u << 10;
+constexpr Duration kMostUntold = std::chrono::milliseconds(10);
+
 }  // namespace
 
 Result<std::unique_ptr<VsockDevice>> VsockDevice::create(EventLoop& loop, Log& log, VsockCid guest,
@@ -170,6 +176,9 @@ void VsockDevice::reset() {
 void VsockDevice::forget_guest() {
   queues_.clear();
   guest_has_sent_ = false;
+  untold_chains_ = 0;
+  untold_bytes_ = 0;
+  tell_at_.reset();
   muxer_.drop_all();
   schedule();
 }
@@ -222,6 +231,7 @@ Result<bool> VsockDevice::pump() {
   if (reset_mark_) SM_TRY_STATUS(await_driver());
   const bool more_from_guest = guest_has_sent_ && SM_TRY(pump_from_guest());
   const bool more_to_guest = !reset_mark_ && SM_TRY(pump_to_guest());
+  SM_TRY_STATUS(tell_driver());
   // Packets of the guest that had to wait for room among the resets.
   const bool unblocked = guest_has_sent_ && muxer_.can_receive();
   return more_from_guest || more_to_guest || unblocked;
@@ -242,6 +252,7 @@ Result<bool> VsockDevice::pump_from_guest() {
     }
     BufferReader reader(queue.memory(), chain_.readable);
     bytes += reader.remaining();
+    ++untold_chains_;
     // Copied once; from here on only the copy counts.
     if (auto header = reader.read_object<virtio_vsock_hdr>()) {
       muxer_.receive(VsockHeader::from_guest(*header), reader);
@@ -250,8 +261,27 @@ Result<bool> VsockDevice::pump_from_guest() {
     }
     SM_TRY_STATUS(queue.push(chain_, 0));
   }
-  SM_TRY_STATUS(notify_used(queue, *interrupt_));
+  untold_bytes_ += bytes;
   return more;
+}
+
+// One interrupt for both queues.
+Status VsockDevice::tell_driver() {
+  const bool received = SM_TRY(queues_[kRxQueue].should_interrupt());
+  if (untold_chains_ > 0 && !tell_at_) tell_at_ = now() + kMostUntold;
+  const auto most = std::min<std::uint32_t>(kMostUntoldChains, queues_[kTxQueue].size() / 4u);
+  const bool tell_sent =
+      untold_chains_ > 0 && (received || untold_chains_ >= most ||
+                             untold_bytes_ >= kMostUntoldBytes || *tell_at_ <= now());
+  bool sent = false;
+  if (tell_sent) {
+    sent = SM_TRY(queues_[kTxQueue].should_interrupt());
+    untold_chains_ = 0;
+    untold_bytes_ = 0;
+    tell_at_.reset();
+  }
+  if (received || sent) interrupt_->used_buffers();
+  return {};
 }
 
 Result<bool> VsockDevice::pump_to_guest() {
@@ -276,7 +306,6 @@ Result<bool> VsockDevice::pump_to_guest() {
     bytes += written;
     SM_TRY_STATUS(queue.push(chain_, written));
   }
-  SM_TRY_STATUS(notify_used(queue, *interrupt_));
   return more;
 }
 
@@ -304,7 +333,8 @@ Status VsockDevice::await_driver() {
 // --- later, on the loop's thread ---
 
 void VsockDevice::set_timer() {
-  const auto next = muxer_.next_deadline();
+  auto next = muxer_.next_deadline();
+  if (tell_at_ && (!next || *tell_at_ < *next)) next = tell_at_;
   if (!next || (timer_at_ && *timer_at_ <= *next)) return;
   loop_->cancel_timer(timer_);
   timer_ = loop_->add_timer(*next, [this] { on_timer(); });

@@ -96,6 +96,7 @@ class VsockDevice final : public VirtioDevice {
   Result<bool> pump();
   Result<bool> pump_from_guest();
   Result<bool> pump_to_guest();
+  Status tell_driver();
   Status send_event();
   Status await_driver();
   void set_timer();
@@ -115,7 +116,12 @@ class VsockDevice final : public VirtioDevice {
   std::vector<Queue> queues_;  // empty: not active
   Chain chain_;
   bool guest_has_sent_ = false;  // there may be chains in the transmit queue
-  bool event_pending_ = false;   // the driver has to hear of a transport reset
+  // What the driver has back in its transmit queue and was not interrupted for, and until when it
+  // may wait for that.
+  std::uint32_t untold_chains_ = 0;
+  std::uint64_t untold_bytes_ = 0;
+  std::optional<TimePoint> tell_at_;
+  bool event_pending_ = false;  // the driver has to hear of a transport reset
   // After a restore: the event queue's available index before the driver heard of the reset. Until
   // it has moved, a new connection could be mistaken for one of the old.
   std::optional<std::uint16_t> reset_mark_;

@@ -125,9 +125,37 @@ TEST(VsockFlow, stalled_connection_does_not_keep_the_loop_busy) {
   guest.settle();
   c.host.reset();  // even a hang-up must not spin
   guest.settle();
+  guest.loop().run_once(Deadline::after(30ms));  // the interrupt for what the guest has sent
   const auto start = now();
   guest.loop().run_once(Deadline::after(100ms));
   EXPECT_GE(now() - start, 90ms) << "something woke the loop";
+}
+
+// That the driver's own packets are done is told with something else, or after a while.
+TEST(VsockFlow, interrupts_for_sent_packets_come_together) {
+  GuestFake guest({}, /*event_idx=*/false);
+  Opened c = open_to_guest(guest);
+  guest.settle();
+  guest.loop().run_once(Deadline::after(30ms));
+  const auto count = [&] { return guest.interrupt.used_buffers_count.load(); };
+  const int before = count();
+  ASSERT_EQ(guest.write(*c.guest, "one"), 3u);
+  EXPECT_EQ(count(), before);
+  EXPECT_EQ(read_host(c.host).bytes, "one");
+  ASSERT_EQ(write_host(c.host, "answer"), 6u);
+  ASSERT_TRUE(guest.run_until([&] { return c.guest->received == "answer"; }));
+  EXPECT_EQ(count(), before + 1) << "one for both queues";
+
+  ASSERT_EQ(guest.write(*c.guest, "two"), 3u);
+  EXPECT_EQ(count(), before + 1);
+  const Deadline deadline = Deadline::after(10s);
+  while (count() == before + 1 && !deadline.passed()) {
+    guest.loop().run_once(Deadline::after(50ms));
+  }
+  EXPECT_EQ(count(), before + 2) << "nobody waits for ever";
+
+  for (int i = 0; i < 64; ++i) ASSERT_EQ(guest.write(*c.guest, "x"), 1u);
+  EXPECT_GE(count(), before + 3) << "the queue may run full";
 }
 
 TEST(VsockFlow, slow_host_reader_stops_the_guest_and_loses_nothing) {
