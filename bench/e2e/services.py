@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """services: servers in a `run -d` VM beside the same images under podman, asked by the same clients in turns. Prints JSON with medians and ratios.
 
-usage: services.py BIN_DIR [--engine E] [--runs N] [--only nginx|redis]... [--json FILE]
+usage: services.py BIN_DIR [--engine E] [--runs N] [--only nginx|redis|postgres]... [--json FILE]
 
-nginx  ab: 20 at a time, a new connection for each request, and connections that stay
-redis  redis-benchmark: 20 clients, PING, SET and GET
+nginx     ab: 20 at a time, a new connection for each request, and connections that stay
+redis     redis-benchmark: 20 clients, PING, SET and GET
+postgres  pgbench: 4 clients, its usual transactions, SELECTs alone, and a new connection for each SELECT
 
 The VM's ports are published ones; podman's containers (runc) have the host's network, so what is compared is the way into the VM together with
 its processor. A ratio is the VM's figure by podman's: above 1 the VM is better in requests per second, below 1 in milliseconds. Where
-podman does not work its figures are left out.
+podman does not work its figures are left out, and a service whose clients are not installed is passed over.
 """
 
 import os
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -116,7 +118,17 @@ class Bench:
                 result[name]["ratio"] = statistics.median(values["vm"]) / statistics.median(values["podman"])
         return {image: result}
 
+    def missing(self, *programs):
+        """Says which of the clients are not there."""
+        absent = [p for p in programs if shutil.which(p) is None]
+        if absent:
+            print(f"passed over, not installed: {', '.join(absent)}", file=sys.stderr)
+        return bool(absent)
+
     def nginx(self):
+        if self.missing("ab", "curl"):
+            return {}
+
         def measure(port):
             result = {}
             for name, words in (("connections", ["-n", "400"]), ("kept", ["-k", "-n", "4000"])):
@@ -128,6 +140,9 @@ class Bench:
                             lambda port: ["curl", "-sf", f"http://127.0.0.1:{port}/"], measure)
 
     def redis(self):
+        if self.missing("redis-benchmark", "redis-cli"):
+            return {}
+
         def measure(port):
             report = self.client("redis-benchmark", "-p", str(port), "--csv", "-n", "5000", "-c", "20", "-t", "ping_mbulk,set,get")
             result = {}
@@ -138,6 +153,26 @@ class Bench:
         return self.compare("redis", lambda port: ["redis-server", "--protected-mode", "no", "--port", str(port)],
                             lambda port: ["redis-cli", "-p", str(port), "ping"], measure)
 
+    def postgres(self):
+        if self.missing("pgbench", "pg_isready"):
+            return {}
+        os.environ.update(PGPASSWORD="secret", PGCONNECT_TIMEOUT="60")
+
+        def where(port):
+            return ["-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
+
+        def measure(port):
+            result = {}
+            for name, words in (("transactions", ["-t", "50"]), ("selects", ["-S", "-t", "250"]), ("connections", ["-S", "-C", "-t", "10"])):
+                report = self.client("pgbench", *where(port), "-n", "-c", "4", *words, "postgres")
+                result[f"{name}_s"] = found(r"tps = ([0-9.]+)", report)
+                result[f"{name}_mean_ms"] = found(r"latency average = ([0-9.]+) ms", report)
+            return result
+        return self.compare("postgres", lambda port: ["postgres", "-c", "listen_addresses=*", "-p", str(port)],
+                            lambda port: ["pg_isready", "-q", *where(port)], measure,
+                            prepare=lambda port: self.client("pgbench", *where(port), "-q", "-i", "-s", "1", "postgres"),
+                            options=("-e", "POSTGRES_PASSWORD=secret"))
+
 
 if __name__ == "__main__":
-    main(__doc__, Bench, ("nginx", "redis"), runs=5)
+    main(__doc__, Bench, ("nginx", "redis", "postgres"), runs=5)
