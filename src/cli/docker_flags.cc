@@ -68,7 +68,6 @@ const std::vector<RefusedOption>& refused_run_options() {
       {"--memory-swappiness", kFixedMemory, kUseMemory},
       {"--kernel-memory", kFixedMemory, kUseMemory},
       {"--oom-kill-disable", "the VM's own kernel decides when memory runs out", kUseMemory},
-      {"--storage-opt", "the writable layer of a VM is as large as its memory allows", kUseMemory},
       {"--log-driver", "output is kept beside the VM", "see `supermachine logs`"},
       {"--log-opt", "output is kept beside the VM", "see `supermachine logs`"},
       {"--annotation", "there is nobody who would read it", kLeaveOut},

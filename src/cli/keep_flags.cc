@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "runtime/keeper/port_spec.h"
 #include "runtime/keeper/signal_names.h"
+#include "runtime/root_disk.h"
 #include "runtime/vm_dir.h"
 
 namespace sm {
@@ -73,6 +74,30 @@ std::string current_folder() {
   return ::getcwd(buffer.data(), buffer.size()) == nullptr ? "/" : buffer.data();
 }
 
+// How large the VM's disk is to be; 0: as usual.
+Result<std::uint64_t> disk_size(const KeepFlags& flags) {
+  std::uint64_t out = 0;
+  for (const std::string& text : flags.storage) {
+    constexpr std::string_view kSize = "size=";
+    if (!text.starts_with(kSize)) {
+      return fail(Code::kUnsupported, "--storage-opt " + text + ": only the size can be set",
+                  "write size=SIZE, such as size=20g");
+    }
+    const auto bytes = parse_byte_count(text.substr(kSize.size()));
+    if (!bytes || *bytes < kMinRootDisk || *bytes > kMaxRootDisk) {
+      return fail(Code::kInvalidArgument,
+                  "--storage-opt " + text + ": no size that a disk can have",
+                  "use a number with m or g from 64m to 4096g, such as size=20g");
+    }
+    out = *bytes - *bytes % (1u << 20);
+  }
+  if (out != 0 && flags.remove) {
+    return fail(Code::kInvalidArgument, "--storage-opt and --rm contradict: such a VM has no disk",
+                "leave one of them out");
+  }
+  return out;
+}
+
 }  // namespace
 
 void add_keep_flags(Command& command, KeepFlags& flags, bool detach) {
@@ -97,6 +122,9 @@ void add_keep_flags(Command& command, KeepFlags& flags, bool detach) {
       ->type_name("SIGNAL");
   command.add_option("--stop-timeout", flags.stop_timeout, "Seconds until `stop` kills")
       ->type_name("SECONDS");
+  command
+      .add_option("--storage-opt", flags.storage, "Size of the disk below the root (default: 10g)")
+      ->type_name("size=SIZE");
 }
 
 void add_health_flags(Command& command, HealthFlags& flags) {
@@ -132,6 +160,7 @@ Status check_keep_flags(const KeepFlags& flags) {
     return fail(Code::kInvalidArgument, "--rm and --restart " + flags.restart + " contradict",
                 "leave one of them out");
   }
+  SM_TRY(disk_size(flags));
   if (!flags.cidfile.empty() && ::access(flags.cidfile.c_str(), F_OK) == 0) {
     return fail(Code::kInvalidArgument, flags.cidfile + " exists already",
                 "remove it, or name another --cidfile");
@@ -153,6 +182,7 @@ Result<VmRecord> make_record(const KeepFlags& flags, const PreparedRun& run,
   out.tty = run.options.tty;
   out.interactive = run.options.interactive;
   out.auto_remove = flags.remove;
+  out.disk_bytes = SM_TRY(disk_size(flags));
   out.restart = SM_TRY(parse_restart(flags.restart));
   // An image that names no signal that we know stops like any other.
   out.stop_signal = flags.stop_signal.empty() ? parse_signal(image.stop_signal).value_or(15)

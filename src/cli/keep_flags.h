@@ -24,6 +24,7 @@ struct KeepFlags {
   std::string restart = "no";
   std::string stop_signal;
   std::optional<std::uint32_t> stop_timeout;
+  std::vector<std::string> storage;  // size=SIZE
 };
 
 // `detach`: with -d.

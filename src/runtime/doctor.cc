@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "runtime/paths.h"
+#include "runtime/root_disk.h"
 #include "runtime/run_command.h"
 
 namespace sm {
@@ -77,6 +78,13 @@ Finding cache() {
   return f;
 }
 
+// Without it only VMs with --rm can be made.
+Finding disk_maker() {
+  const std::string path = find_mke2fs();
+  if (!path.empty()) return {true, "disks", path, ""};
+  return {false, "disks", "there is no mke2fs, which makes the disks of VMs", kGetMke2fs};
+}
+
 Finding runtime_folder() {
   auto dir = runtime_dir();
   if (!dir) return bad("runtime", dir.error());
@@ -97,6 +105,7 @@ std::vector<Finding> examine_host() {
     out.push_back(part("initramfs", assets->initramfs));
   }
   out.push_back(cache());
+  out.push_back(disk_maker());
   out.push_back(runtime_folder());
   return out;
 }

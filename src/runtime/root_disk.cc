@@ -37,19 +37,6 @@ constexpr std::array kWords = {
     "huge_file,dir_nlink,extra_isize,metadata_csum",
     "-Elazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"};
 
-std::string find_mke2fs() {
-  const char* given = ::getenv("PATH");
-  // Where it usually is, which is not in everybody's PATH.
-  std::string folders = std::string(given == nullptr ? "" : given) + ":/usr/sbin:/sbin";
-  for (std::size_t begin = 0; begin <= folders.size();) {
-    const std::size_t end = std::min(folders.find(':', begin), folders.size());
-    const std::string path = folders.substr(begin, end - begin) + "/mke2fs";
-    if (path[0] == '/' && path.size() > 7 && ::access(path.c_str(), X_OK) == 0) return path;
-    begin = end + 1;
-  }
-  return {};
-}
-
 // A file that goes unless it gets its name.
 class Draft {
  public:
@@ -113,7 +100,7 @@ Status run_mke2fs(const std::string& path) {
   const std::string program = find_mke2fs();
   if (program.empty()) {
     return fail(Code::kNotFound, "there is no mke2fs, which makes the disks of VMs",
-                "install the package e2fsprogs, or use --rm: such VMs have no disk");
+                std::string(kGetMke2fs) + ", or use --rm: such VMs have no disk");
   }
   std::vector<std::string> words = {"/usr/bin/env", "MKE2FS_CONFIG=/dev/null", program};
   words.insert(words.end(), kWords.begin(), kWords.end());
@@ -158,9 +145,35 @@ Result<std::vector<Piece>> read_empty(const std::string& path) {
   return out;
 }
 
+// One that nothing is kept of: few want it.
+Status make_of_size(const std::string& path, std::uint64_t bytes) {
+  const Draft draft(path);
+  const UniqueFd disk = SM_TRY(draft.create());
+  if (::ftruncate(disk.get(), static_cast<off_t>(bytes)) < 0) {
+    return fail(Error::from_errno("make a disk of " + std::to_string(bytes >> 20) + " MiB", errno)
+                    .or_remedy("ask for a smaller one"));
+  }
+  SM_TRY_STATUS(run_mke2fs(draft.path()));
+  return draft.publish();
+}
+
 }  // namespace
 
-Status make_root_disk(const std::string& path, const std::string& cache) {
+std::string find_mke2fs() {
+  const char* given = ::getenv("PATH");
+  // Where it usually is, which is not in everybody's PATH.
+  std::string folders = std::string(given == nullptr ? "" : given) + ":/usr/sbin:/sbin";
+  for (std::size_t begin = 0; begin <= folders.size();) {
+    const std::size_t end = std::min(folders.find(':', begin), folders.size());
+    const std::string path = folders.substr(begin, end - begin) + "/mke2fs";
+    if (path[0] == '/' && path.size() > 7 && ::access(path.c_str(), X_OK) == 0) return path;
+    begin = end + 1;
+  }
+  return {};
+}
+
+Status make_root_disk(const std::string& path, const std::string& cache, std::uint64_t bytes) {
+  if (bytes != kRootDiskBytes) return make_of_size(path, bytes);
   const std::string folder = cache + "/disks";
   SM_TRY_STATUS(make_dirs(folder));
   const std::string empty = folder + "/ext4-" + std::to_string(kDiskRecipe) + "-" +

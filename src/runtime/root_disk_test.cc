@@ -49,6 +49,20 @@ TEST_F(RootDiskTest, is_a_file_system_of_its_size_and_hardly_any_bytes) {
   EXPECT_EQ(files_in(folder_), 2u) << "no draft stays";
 }
 
+TEST_F(RootDiskTest, other_sizes_are_made_as_asked_for) {
+  for (const std::uint64_t bytes : {kMinRootDisk, std::uint64_t{100} << 30, kMaxRootDisk}) {
+    const std::string path = folder_ + "/" + std::to_string(bytes);
+    const auto made = make_root_disk(path, folder_ + "/cache", bytes);
+    ASSERT_TRUE(made) << made.error().text();
+    EXPECT_EQ(open_root_disk(path).value().bytes, bytes);
+    EXPECT_EQ(superblock(path).substr(56, 2), "\x53\xEF");
+    EXPECT_LT(bytes_on_disk(path), 256u << 20);
+  }
+  EXPECT_FALSE(fs::exists(folder_ + "/cache")) << "nothing is kept of them";
+  EXPECT_FALSE(make_root_disk(folder_ + "/small", folder_ + "/cache", 64u << 10));
+  EXPECT_EQ(files_in(folder_), 3u) << "no draft stays";
+}
+
 TEST_F(RootDiskTest, the_second_is_a_copy_of_the_same_and_their_own) {
   const std::string a = folder_ + "/a", b = folder_ + "/b", cache = folder_ + "/cache";
   ASSERT_TRUE(make_root_disk(a, cache));

@@ -1,6 +1,7 @@
 """End-to-end tests of the disk below a VM's root: what is written survives, until `rm`. Started by tests/e2e/run."""
 
 import glob
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,20 @@ class RootDisk(DiskCase):
         self.assertEqual(self.ok("exec", "vm", "cat", "/data/file"), "from the host\n")
         self.ok("exec", "vm", "rm", "/data/file")
         self.assertEqual(len(self.ok("exec", "vm", "sh", "-c", "ls -lR /data").splitlines()), len(before.splitlines()))
+
+    def test_its_size_is_chosen_and_shown(self):
+        blocks = "df -m / | tail -n 1 | awk '{print $2}'"
+        self.ok("run", *ENGINE, "--name", "small", "--storage-opt", "size=100m", BUSYBOX, "sh", "-c", blocks)
+        for said in (self.ok("logs", "small"), self.ok("start", "-a", "small")):
+            self.assertTrue(40 < int(said) <= 100, said)
+        row = json.loads(self.ok("ps", "-as", "--format", "json"))
+        self.assertRegex(row["Size"], r"^[0-9.]+[kM]?B \(virtual [0-9.]+MB\)$")
+        self.assertIn("SIZE", self.ok("ps", "-s").splitlines()[0])
+        self.assertNotIn("Size", json.loads(self.ok("ps", "-a", "--format", "json")))
+        for text, options in (("from 64m to 4096g", ["size=63m"]), ("from 64m to 4096g", ["size=5000g"]), ("no size", ["size=much"]),
+                              ("only the size", ["dm.fs=xfs"]), ("contradict", ["size=1g", "--rm"])):
+            self.refused(text, "create", *ENGINE, "--storage-opt", *options, BUSYBOX, "true")
+        self.assertEqual(self.ok("ps", "-aq").count("\n"), 1)
 
     def test_one_that_is_removed_at_its_end_has_none(self):
         vm = self.run_d("sleep", "1000", options=["--rm", "--name", "vm"])

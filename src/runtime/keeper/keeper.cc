@@ -63,7 +63,8 @@ Status Keeper::prepare_root_disk(const std::string& cache) {
     return fail(Code::kNotFound, "the VM's disk is gone: " + path,
                 "put it back, or remove the VM and make a new one");
   }
-  SM_TRY_STATUS(make_root_disk(path, cache));
+  const std::uint64_t bytes = held_.record.disk_bytes;
+  SM_TRY_STATUS(make_root_disk(path, cache, bytes == 0 ? kRootDiskBytes : bytes));
   held_.record.has_disk = true;
   return {};
 }

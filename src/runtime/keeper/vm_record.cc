@@ -205,6 +205,7 @@ std::string encode_record(const VmRecord& r) {
                      {"interactive", r.interactive},
                      {"auto_remove", r.auto_remove},
                      {"has_disk", r.has_disk},
+                     {"disk_bytes", r.disk_bytes},
                      {"restart", restart_text(r.restart)},
                      {"stop_signal", r.stop_signal},
                      {"stop_timeout_s", r.stop_timeout_s},
@@ -268,6 +269,7 @@ Result<VmRecord> parse_record(std::string_view text, std::string_view what) {
   }
   // Not in the records of the versions that knew none.
   if (body.contains("has_disk")) in.take("has_disk", out.has_disk);
+  if (body.contains("disk_bytes")) in.take("disk_bytes", out.disk_bytes);
   in.take("command", out.command);
   take_words(in, out);
   in.take("labels", out.labels);

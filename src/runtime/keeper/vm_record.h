@@ -49,7 +49,8 @@ struct VmRecord {
   bool tty = false;
   bool interactive = false;
   bool auto_remove = false;
-  bool has_disk = false;  // what it writes to its root is kept (root_disk.h)
+  bool has_disk = false;         // what it writes to its root is kept (root_disk.h)
+  std::uint64_t disk_bytes = 0;  // how large that looks to the guest; 0: the usual size
   RestartPolicy restart;
   int stop_signal = 15;
   std::uint32_t stop_timeout_s = 10;
