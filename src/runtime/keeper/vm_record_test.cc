@@ -18,6 +18,7 @@ VmRecord full() {
   r.labels = {{"a", "1"}, {"b", ""}};
   r.ports = {{"127.0.0.1", 8080, 80}, {"0.0.0.0", 65535, 1}, {"::1", 0, 2, true, 8000, 8010}};
   r.detached = r.auto_remove = r.tty = r.has_disk = true;
+  r.disk_bytes = 5ull << 40;
   r.restart = {RestartKind::kOnFailure, 3};
   r.stop_signal = 3;
   r.stop_timeout_s = 77;
@@ -40,6 +41,7 @@ TEST(VmRecord, ComesBackAsItWas) {
   EXPECT_EQ(out->words, in.words);
   EXPECT_EQ(out->request, in.request);
   EXPECT_EQ(out->folder, in.folder);
+  EXPECT_EQ(out->disk_bytes, in.disk_bytes);
   EXPECT_EQ(out->state, VmState::kPaused);
   EXPECT_EQ(out->restart.most, 3u);
   EXPECT_EQ(out->ports[1].host, 65535);
