@@ -43,7 +43,8 @@ void Machine::resume() {
 void Machine::release() {
   const VcpuHold::Token token = held_.exchange(0);
   if (token == 0) return;
-  if (hold_at_ == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  if (held_at_ == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  if (held_at_ == doorbell::Event::kImageAwaited) bind_late_disks();
   hold_.release(token);
 }
 
@@ -110,7 +111,8 @@ Result<MachineState> Machine::save_state() {
   return state;
 }
 
-Status Machine::restore(const MachineState& state) {
+Status Machine::restore(const VmRestore& saved) {
+  const MachineState& state = saved.state;
   if (state.vcpus.size() != vcpus_.size()) {
     return fail(Code::kUnsupported, count_text(state.vcpus.size(), vcpus_.size(), "vCPUs"));
   }
@@ -127,7 +129,8 @@ Status Machine::restore(const MachineState& state) {
   for (std::size_t i = 0; i < vcpus_.size(); ++i) {
     SM_TRY_STATUS(vcpus_[i]->set_state(state.vcpus[i], deadline));
   }
-  doorbell_->set_generation(state.generation + 1);
+  agent_listens_ = !saved.awaits_image;
+  doorbell_->set_generation(state.generation + (agent_listens_ ? 1 : 0));
   restored_ = true;
   return {};
 }
