@@ -238,11 +238,6 @@ void Machine::bind_late_disks() {
   doorbell_->set_bound_disks(bound_disks_);
 }
 
-bool Machine::awaits_image() const {
-  const std::lock_guard lock(late_mutex_);
-  return !late_disks_.empty();
-}
-
 void Machine::on_vcpu_end(std::uint32_t index, VcpuEnd how, const std::string& why) {
   if (how == VcpuEnd::kShutdown) {
     end(VmEnd::kPoweredOff, "the guest reset itself");

@@ -45,8 +45,6 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   void resume() override;
   void release() override;
   Result<Capture> capture(const CaptureTarget& target) override;
-  std::vector<SnapshotDevice> devices() const override;
-  bool awaits_image() const override;
   std::vector<VcpuStats> stats() override;
   std::string console_tail(std::size_t bytes) const override { return console_.tail(bytes); }
 
@@ -63,6 +61,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   Status pause_locked();
   Result<Capture> save(const CaptureTarget& target, std::optional<MemoryWriterProcess>& child);
   Status check_disks() const;
+  std::vector<SnapshotDevice> devices() const;
   Result<MachineState> save_state();
 
   // vCPU threads.
@@ -103,7 +102,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   std::atomic<VcpuHold::Token> held_{0};  // at held_at_
 
   // Lock order: before a device's.
-  mutable std::mutex late_mutex_;
+  std::mutex late_mutex_;
   struct LateDisk {
     BlkDevice* device;
     std::unique_ptr<BlockBackend> backend;

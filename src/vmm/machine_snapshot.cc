@@ -68,10 +68,14 @@ Result<Capture> Machine::save(const CaptureTarget& target,
   const bool goes_on = running_ && held_ == 0;
   auto result = [&]() -> Result<Capture> {
     SM_TRY_STATUS(pause_locked());
+    const std::lock_guard late(late_mutex_);
     std::vector<std::unique_lock<std::mutex>> frozen;
     for (auto& transport : transports_) frozen.push_back(transport->freeze());
     SM_TRY_STATUS(check_disks());
-    Capture capture{.state = SM_TRY(save_state())};
+    Capture capture;
+    capture.state = SM_TRY(save_state());
+    capture.devices = devices();
+    capture.awaits_image = !late_disks_.empty();
     auto pages = SM_TRY(memory_writer_->changed_pages(*memory_));
     if (goes_on) {
       child.emplace(SM_TRY(MemoryWriterProcess::start(*memory_, pages, target.memory_file)));

@@ -82,7 +82,9 @@ struct CaptureTarget {
 };
 struct Capture {
   MachineState state;
-  std::vector<PageRange> changed;  // with changed_only
+  std::vector<PageRange> changed;       // with changed_only
+  std::vector<SnapshotDevice> devices;  // the virtio devices, in slot order
+  bool awaits_image = false;            // there are late disks, and they are empty still
   std::uint64_t written_bytes = 0;
   Duration pause{};  // how long the guest stood still
 };
@@ -128,10 +130,6 @@ class Vm {
   // Saves the machine as it stands between two instructions of every vCPU; a running one goes on
   // afterwards. kGone when it has ended. Any thread but the VM's own.
   virtual Result<Capture> capture(const CaptureTarget& target) = 0;
-  // The virtio devices, in slot order: what a restore has to bring again.
-  virtual std::vector<SnapshotDevice> devices() const = 0;
-  // There are late disks, and they are empty still.
-  virtual bool awaits_image() const = 0;
 
   // The newest part of the guest's console, printable.
   virtual std::string console_tail(std::size_t bytes) const = 0;

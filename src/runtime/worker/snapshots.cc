@@ -103,8 +103,8 @@ Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlac
   } else {
     facts.base.reset();
   }
-  facts.devices = vm.devices();
-  facts.awaits_image = vm.awaits_image();
+  facts.devices = std::move(capture.devices);
+  facts.awaits_image = capture.awaits_image;
   facts.created_unix_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                               std::chrono::system_clock::now().time_since_epoch())
                               .count();
@@ -117,8 +117,8 @@ Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, bool changed_only, 
   Capture capture = SM_TRY(vm.capture({.memory_file = memory_file, .changed_only = changed_only}));
   captured();
   if (!changed_only) facts.base.reset();
-  facts.devices = vm.devices();
-  facts.awaits_image = vm.awaits_image();
+  facts.devices = std::move(capture.devices);
+  facts.awaits_image = capture.awaits_image;
   facts.memory_digest.assign(32, '0');  // the parent draws it
   const auto record = encode_capture({.facts = std::move(facts),
                                       .state = std::move(capture.state),
