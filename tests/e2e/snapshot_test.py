@@ -145,7 +145,7 @@ class Restore(Case):
                 self.assertIn(word, failure["cause"])
                 self.assertEqual(vm.process.wait(LIMIT), 2)
         with self.worker("--restore-from", snapshot, disks=0, errors=subprocess.DEVNULL) as vm:
-            self.assertIn("devices", vm.wait_for("started")["cause"])
+            self.assertIn("disk", vm.wait_for("started")["cause"])
 
     def test_another_snapshot_than_the_one_that_was_meant_is_refused(self):
         snapshot = self.bake()
@@ -461,6 +461,18 @@ class KernelCache(Case):
             digests.add(json.loads(content(f"{kernel}/manifest.json"))["memory_digest"])
             self.assertEqual(self.output(self.BUSYBOX, "echo", "hi"), "hi\n")
         self.assertEqual(len(digests), 3)
+
+    def test_files_that_contradict_what_was_saved_are_refused(self):
+        other = self.path("other.squashfs")
+        shutil.copy(self.layer, other)
+        os.truncate(other, os.path.getsize(other) + 4096)
+        layer = ["--virtio-blk", self.layer]
+        snapshot = self.bake()
+        for disks in (["--virtio-blk", other], [], layer * 2, [*layer, "--root-disk", other]):
+            with self.worker("--restore-from", snapshot, *disks, disks=0, errors=subprocess.DEVNULL) as vm:
+                message = vm.wait_for("started")
+                self.assertEqual((message["type"], message.get("code")), ("failure", "unsupported"), message)
+                self.assertIn("disk", message["cause"])
 
     def test_no_snapshot_does_not_use_it(self):
         self.output(self.BUSYBOX, "true")

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "oci/digest.h"
+#include "proto/boot.h"
 
 namespace sm {
 
@@ -57,6 +58,7 @@ std::string fingerprint(const BakeInputs& inputs) {
   if (inputs.layer_slots != 0) {
     all["layer_slots"] = inputs.layer_slots;
     all["root_slot"] = inputs.root_slot;
+    all["command_line"] = kDefaultCommandLine;
   }
   return hex_of(dump_json(all));
 }

@@ -13,6 +13,7 @@
 
 #include "base/event_loop.h"
 #include "base/file.h"
+#include "proto/boot.h"
 #include "runtime/worker/control_socket.h"
 #include "runtime/worker/disk_slots.h"
 #include "runtime/worker/guest_config.h"
@@ -28,8 +29,6 @@ namespace sm {
 namespace {
 
 constexpr std::size_t kMaxConfigFile = 2u << 20;
-// The console is for people and for the text of a fatal error, so it is quiet by default.
-constexpr const char* kDefaultCommandLine = "console=ttyS0 quiet loglevel=4 reboot=t panic=-1";
 
 // Text of an optional input file; empty when there is none.
 Result<std::string> read_optional(const std::string& path, std::string_view flag) {
@@ -58,7 +57,7 @@ Status set_boot(const WorkerOptions& options, VmConfig& config) {
     config.initramfs = SM_TRY(open_input(options.initramfs, "--initramfs"));
   }
   config.extra_initramfs = SM_TRY(config_archive(options));
-  config.command_line = options.cmdline.value_or(kDefaultCommandLine);
+  config.command_line = options.cmdline.value_or(std::string(kDefaultCommandLine));
   return {};
 }
 
