@@ -25,6 +25,8 @@ struct WorkerOptions {
   std::uint64_t memory_mib = 256;
   std::vector<std::string> virtio_blk;
   std::string root_disk;
+  std::uint32_t layer_slots =
+      0;  // empty disks for layers; 0: the layers are there from the boot on
   std::uint32_t vcpus = 1;
   std::string log_sink;
   std::string console_input;
@@ -44,6 +46,7 @@ struct WorkerOptions {
   std::string restore_digest;  // empty: any
   std::string snapshot_out;
   bool snapshot_on_pre_exec = false;
+  bool snapshot_on_kernel = false;
   bool snapshot_replace = false;
   std::optional<std::uint64_t> snapshot_after_ms;
   std::uint64_t quiesce_ms = 0;
