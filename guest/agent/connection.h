@@ -66,6 +66,7 @@ class Connection {
   ByteQueue out_;
   std::unique_ptr<Session> session_;
   TimerId timer_ = TimerId::kNone;
+  std::uint32_t generation_;  // in which it was opened
   bool shut_down_ = false;
   bool wait_without_limit_ = false;
 };

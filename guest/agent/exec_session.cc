@@ -12,6 +12,7 @@
 
 #include "agent/connection.h"
 #include "agent/own_program.h"
+#include "agent/server.h"
 #include "agent/workload.h"
 #include "base/file.h"
 
@@ -73,7 +74,7 @@ struct ExecSession::Pipes {
 
 ExecSession::ExecSession(Connection& connection, const Services& services,
                          agent::ExecRequest request)
-    : connection_(connection),
+    : connection_(&connection),
       services_(services),
       request_(std::move(request)),
       channel_(services.loop, [this](auto report) { on_report(std::move(report)); }),
@@ -225,7 +226,7 @@ void ExecSession::on_report(std::optional<ChildChannel::Report> report) {
 
 void ExecSession::on_started() {
   started_ = true;
-  connection_.send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
+  connection_->send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
   if (request_.detached) return detach();
   if (host_in_.valid()) stdin_.start(std::move(host_in_), request_.tty);
   stdout_.start(std::move(host_out_), request_.tty);
@@ -255,7 +256,7 @@ void ExecSession::detach() {
     services_.processes.forget(pid_);
   }
   pid_ = -1;
-  connection_.finish();
+  connection_->finish();
 }
 
 void ExecSession::on_end(const ProcessEnd& end) {
@@ -291,14 +292,16 @@ void ExecSession::report_exit() {
   if (request_.main) {
     services_.workload.set_status(report.signalled ? 128 + report.value : report.value);
   }
-  connection_.send(agent::encode_exit(report));
-  connection_.finish(request_.main);
+  if (connection_ == nullptr) return services_.server.drop_kept();
+  connection_->send(agent::encode_exit(report));
+  connection_->finish(request_.main);
 }
 
 void ExecSession::fail(const agent::ErrorReport& error) {
   complete_ = true;
   if (request_.main) services_.workload.set_status(exit_status_for(error.kind));
-  connection_.finish_with_error(error, request_.main);
+  if (connection_ == nullptr) return services_.server.drop_kept();
+  connection_->finish_with_error(error, request_.main);
 }
 
 Status ExecSession::on_frame(const agent::Frame& frame) {
@@ -355,6 +358,16 @@ Status ExecSession::on_resize(const agent::Frame& frame) {
 void ExecSession::on_room() {
   stdout_.on_room();
   stderr_.on_room();
+}
+
+// Its input stays open, without anybody who writes; nobody reads what it prints.
+bool ExecSession::outlive_connection() {
+  if (!request_.main || !started_ || complete_) return false;
+  connection_ = nullptr;
+  stdin_.set_connection(nullptr);
+  stdout_.set_connection(nullptr);
+  stderr_.set_connection(nullptr);
+  return true;
 }
 
 }  // namespace sm::guest

@@ -1,6 +1,7 @@
 // ExecSession: one program of the guest for one connection: start, streams, signals, timeout, exit.
 // It lives until the connection is closed; a program that still runs then is killed, unless it is
-// detached: then it is nobody's from its start on.
+// detached: then it is nobody's from its start on. A main workload that runs in a copy of the
+// machine, where no connection leads to it, goes on by itself and ends the machine when it ends.
 #pragma once
 
 #include <sys/types.h>
@@ -29,6 +30,7 @@ class ExecSession final : public Session {
   void start();
   Status on_frame(const agent::Frame& frame) override;
   void on_room() override;
+  bool outlive_connection() override;
 
  private:
   struct Pipes;
@@ -52,7 +54,7 @@ class ExecSession final : public Session {
   void report_exit();
   void fail(const agent::ErrorReport& error);
 
-  Connection& connection_;
+  Connection* connection_;  // null once it was outlived
   Services services_;
   agent::ExecRequest request_;
   ChildChannel channel_;

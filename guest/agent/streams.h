@@ -29,13 +29,15 @@ class InputStream {
   void receive_end();
   // Closes at once; later bytes are ignored.
   void close();
+  // Null: nobody is told what was written.
+  void set_connection(Connection* connection) { connection_ = connection; }
 
  private:
   void pump();
   void grant(std::size_t written);
   void end_pty_input();
 
-  Connection& connection_;
+  Connection* connection_;
   EventLoop& loop_;
   UniqueFd fd_;
   std::unique_ptr<FdWatch> watch_;
@@ -60,6 +62,8 @@ class OutputStream {
   // The process has ended: sends what is there now, without waiting for those who still hold the
   // other end.
   void process_ended();
+  // Null: what comes is dropped, so that its writer need not wait.
+  void set_connection(Connection* connection);
   // Nothing to wait for: never started, or ended.
   bool finished() const { return !fd_.valid(); }
 
@@ -67,10 +71,11 @@ class OutputStream {
   void pump();
   bool read_once();
   bool has_more_now() const;
+  bool has_room() const;
   void update_watch();
   void finish();
 
-  Connection& connection_;
+  Connection* connection_;
   EventLoop& loop_;
   agent::Stream stream_;
   std::function<void()> on_finished_;
