@@ -13,6 +13,7 @@
 #include "runtime/standard_streams.h"
 #include "runtime/terminal.h"
 #include "runtime/unix_connect.h"
+#include "runtime/vm/vm_saver.h"
 #include "runtime/worker_report.h"
 
 namespace sm {
@@ -52,6 +53,9 @@ class Session final : public SessionControl {
   void signal(int number) override;
   void end(int number) override;
   void pause(bool pause, std::function<void(Status)> done) override;
+  void save(SnapshotTarget target, SnapshotOrder::OnDone done) override {
+    saver_->save(std::move(target), /*stay_paused=*/false, std::move(done));
+  }
   pid_t worker_pid() const override { return worker_ ? worker_->pid() : 0; }
   std::size_t input_room() const override {
     return running() && config_.request.keep_stdin ? exec_->stdin_room() : 0;
@@ -67,6 +71,8 @@ class Session final : public SessionControl {
   void guarded_start();
   SessionOutcome outcome();
   void on_answer(std::uint64_t id, const Status& status);
+  void on_done(const control::Done& done);
+  void on_refused(const control::Refused& refused);
   Status start();
   void on_event(const control::Event& event);
   void on_worker_exit(int status);
@@ -90,6 +96,7 @@ class Session final : public SessionControl {
   const SessionSignals& signals_;
   std::unique_ptr<WorkerProcess> worker_;
   std::unique_ptr<SnapshotOrder> bake_;  // before the worker goes
+  std::unique_ptr<VmSaver> saver_;       // likewise
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
   std::map<std::uint64_t, std::unique_ptr<MainSignal>> signals_sent_;  // without an answer yet
@@ -130,6 +137,8 @@ void Session::guarded_start() {
   } else {
     loop_.run();
   }
+  // Who waits for a snapshot is told.
+  saver_.reset();
   streams_.release();
   resume_.reset();
   signals_sent_.clear();
@@ -145,21 +154,14 @@ SessionOutcome Session::outcome() {
 
 Status Session::start() {
   SM_TRY(loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signal(); }));
-  worker_ =
-      SM_TRY(WorkerProcess::spawn(loop_, config_.worker,
-                                  {.on_event = [this](const control::Event& e) { on_event(e); },
-                                   .on_failure = [this](Error e) { set_error(std::move(e)); },
-                                   .on_done =
-                                       [this](const control::Done& d) {
-                                         if (bake_ && d.id == bake_->id()) bake_->on_done(d);
-                                         on_answer(d.id, {});
-                                       },
-                                   .on_refused =
-                                       [this](const control::Refused& r) {
-                                         if (bake_ && r.id == bake_->id()) bake_->on_refused(r);
-                                         on_answer(r.id, fail(error_from(r.why)));
-                                       },
-                                   .on_exit = [this](int s) { on_worker_exit(s); }}));
+  worker_ = SM_TRY(
+      WorkerProcess::spawn(loop_, config_.worker,
+                           {.on_event = [this](const control::Event& e) { on_event(e); },
+                            .on_failure = [this](Error e) { set_error(std::move(e)); },
+                            .on_done = [this](const control::Done& d) { on_done(d); },
+                            .on_refused = [this](const control::Refused& r) { on_refused(r); },
+                            .on_exit = [this](int s) { on_worker_exit(s); }}));
+  saver_ = std::make_unique<VmSaver>(loop_, *worker_);
   start_timer_ = loop_.add_timer(now() + config_.start_deadline, [this] {
     set_error(Error(Code::kTimeout, "the VM did not start the command in time",
                     "see `supermachine doctor`; the guest's console said:\n" +
@@ -340,6 +342,18 @@ void Session::pause(bool pause, std::function<void(Status)> done) {
   const std::uint64_t id = worker_->next_request_id();
   pauses_[id] = std::move(done);
   worker_->request(control::PauseRequest{.id = id, .pause = pause});
+}
+
+void Session::on_done(const control::Done& done) {
+  if (bake_ && done.id == bake_->id()) bake_->on_done(done);
+  saver_->on_done(done);
+  on_answer(done.id, {});
+}
+
+void Session::on_refused(const control::Refused& refused) {
+  if (bake_ && refused.id == bake_->id()) bake_->on_refused(refused);
+  saver_->on_refused(refused);
+  on_answer(refused.id, fail(error_from(refused.why)));
 }
 
 void Session::on_answer(std::uint64_t id, const Status& status) {
