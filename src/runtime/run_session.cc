@@ -346,13 +346,13 @@ void Session::pause(bool pause, std::function<void(Status)> done) {
 
 void Session::on_done(const control::Done& done) {
   if (bake_ && done.id == bake_->id()) bake_->on_done(done);
-  saver_->on_done(done);
+  if (saver_) saver_->on_done(done);
   on_answer(done.id, {});
 }
 
 void Session::on_refused(const control::Refused& refused) {
   if (bake_ && refused.id == bake_->id()) bake_->on_refused(refused);
-  saver_->on_refused(refused);
+  if (saver_) saver_->on_refused(refused);
   on_answer(refused.id, fail(error_from(refused.why)));
 }
 

@@ -2,6 +2,7 @@
 
 #include "runtime/bake/fingerprint.h"
 #include "runtime/bake/saved_machine.h"
+#include "runtime/root_disk.h"
 
 namespace sm {
 
@@ -27,7 +28,7 @@ SavedImage saved_image(const PreparedRun& run) {
 
 }  // namespace
 
-Result<SnapshotTarget> target_for(const PreparedRun& run, const std::string& /*root_disk*/,
+Result<SnapshotTarget> target_for(const PreparedRun& run, const std::string& root_disk,
                                   const std::string& path, bool replace) {
   constexpr std::uint64_t kMib = 1u << 20;
   SnapshotTarget out;
@@ -36,6 +37,9 @@ Result<SnapshotTarget> target_for(const PreparedRun& run, const std::string& /*r
   out.memory_bytes = run.options.memory_bytes / kMib * kMib;
   out.kernel_digest = SM_TRY(cached_digest(run.assets.kernel, run.cache));
   out.initramfs_digest = SM_TRY(cached_digest(run.assets.initramfs, run.cache));
+  if (!root_disk.empty()) {
+    out.disk = SnapshotDisk{std::string(kRootDiskSerial), SM_TRY(open_root_disk(root_disk)).bytes};
+  }
   out.annotations = SM_TRY(saved_annotations(saved_image(run)));
   return out;
 }

@@ -58,6 +58,7 @@ class VmProcess final : public StartedVm, private VmControl {
   std::optional<agent::ResumeRequest> resume_request_;
   std::optional<SnapshotTarget> bake_target_;
   std::string kernel_digest_, initramfs_digest_;
+  std::optional<SnapshotDisk> disk_;
   bool restored_ = false;
   std::optional<Error> error_;
   TimerId start_timer_ = TimerId::kNone;

@@ -20,6 +20,7 @@ struct VmLaunch {
   // A snapshot that is made of the VM before it is told.
   std::optional<SnapshotTarget> bake;
   std::string kernel_digest, initramfs_digest;  // for snapshots of it
+  std::optional<SnapshotDisk> disk;             // likewise: the one that its guest can write to
   bool restored = false;  // from a snapshot: the agent runs from the beginning
 };
 

@@ -25,6 +25,7 @@ struct WorkerOptions {
   std::uint64_t memory_mib = 256;
   std::vector<std::string> virtio_blk;
   std::string root_disk;
+  std::optional<int> root_disk_fd;
   std::uint32_t vcpus = 1;
   std::string log_sink;
   std::string console_input;

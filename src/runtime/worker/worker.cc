@@ -85,6 +85,13 @@ Result<VmConfig> vm_config(const WorkerOptions& options, OpenedSnapshot* snapsho
          .read_only = false,
          .serial = std::string(kRootDiskSerial)});
   }
+  if (options.root_disk_fd) {
+    UniqueFd file(*options.root_disk_fd);
+    // Else the sandbox would take it for something that a parent has left open.
+    if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) < 0) return fail_errno("--root-disk-fd", errno);
+    config.disks.push_back(
+        {.file = std::move(file), .read_only = false, .serial = std::string(kRootDiskSerial)});
+  }
   if (!options.vsock_exec.empty()) {
     config.exec = VsockListener{options.vsock_exec, options.vsock_exec_guest_port};
   }
@@ -312,8 +319,11 @@ void Worker::snapshot(const control::SnapshotRequest& request, std::span<const U
   if (auto status = check_snapshot_request(request); !status) {
     answer(request.id, fail(std::move(status).error()));
   } else if (request.path.empty()) {
-    answer(request.id, save_machine(*vm_, facts_, request.changed_only, files[0].get(),
-                                    files[1].get(), [this] { vm_->release(); }));
+    const CaptureTarget target{.memory_file = files[0].get(),
+                               .disk_file = request.disk ? files[2].get() : -1,
+                               .changed_only = request.changed_only};
+    answer(request.id,
+           save_machine(*vm_, facts_, target, files[1].get(), [this] { vm_->release(); }));
   } else {
     answer(request.id,
            take_snapshot(*vm_, facts_, {request.path, request.changed_only, request.replace},
