@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 
+import qemu
 from agent import Exec
-from worker import LIMIT, MEMORY_MIB, Worker, build_static, now
+from worker import LIMIT, Worker, build_static, now, static_initramfs
 
 
 def summary(values):
@@ -57,47 +58,28 @@ class Bench:
         subprocess.run(["mksquashfs", root, layer, "-quiet", "-noD", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
         return layer
 
-    def tiny_initramfs(self):
-        root = os.path.join(self.folder, "tiny")
-        os.makedirs(os.path.join(root, "dev"))
-        build_static("tiny_init.c", os.path.join(root, "init"))
-        archive = os.path.join(self.folder, "tiny.cpio")
-        with open(archive, "wb") as f:
-            subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=b"init\ndev\n", stdout=f, check=True)
-        return archive
-
     def vm(self):
         if os.path.exists(self.socket):
             os.unlink(self.socket)
         return Worker(self.bin, self.initramfs, self.engine, self.socket, [self.layer])
 
-    def _accelerator(self):
-        """QEMU's own software CPU where ours is one."""
-        return ["-accel", "tcg", "-cpu", "Nehalem,+rdrand"] if self.engine == "soft" else ["-enable-kvm", "-cpu", "host"]
-
     def qemu_boot(self, initramfs):
         start = now()
-        done = subprocess.run(
-            ["qemu-system-x86_64", "-M", "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on", *self._accelerator(), "-m",
-             str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "null", "-kernel",
-             f"{self.bin}/../guest/kernel", "-initrd", initramfs, "-append", "console=ttyS0 quiet loglevel=4 reboot=t panic=-1", "-device",
-             "isa-debug-exit,iobase=0x5350,iosize=4"],
-            timeout=LIMIT, capture_output=True)
-        if done.returncode != ((1 << 24) << 1 | 1) & 0xFF:  # how the debug exit reports the doorbell's word
-            sys.exit(f"qemu ended with {done.returncode}: {done.stderr.decode()}")
+        done = subprocess.run(qemu.words(self.bin, self.engine, initramfs, "-serial", "null"), timeout=LIMIT, capture_output=True)
+        qemu.check_end(done.returncode, done.stderr)
         return now() - start
 
     def boot(self):
-        tiny = self.tiny_initramfs()
+        tiny = static_initramfs(self.folder, "tiny_init.c")
         rounds = []
         for n in range(self.runs + 1):
             # Who comes first pays for what the round before has left: they take turns.
-            qemu = self.qemu_boot(tiny) if n % 2 == 0 else 0
+            theirs = self.qemu_boot(tiny) if n % 2 == 0 else 0
             bare = Worker(self.bin, tiny, self.engine)
             init = bare.until("booted")
             bare.end()
             if n % 2 == 1:
-                qemu = self.qemu_boot(tiny)
+                theirs = self.qemu_boot(tiny)
             full = self.vm()
             agent = full.until("agent-ready")
             first = Exec(self.socket, ["true"])
@@ -105,7 +87,7 @@ class Bench:
             answered = now() - full.start
             memory = full.memory_kib()
             full.end()
-            rounds.append((init / 1e6, qemu / 1e6, agent / 1e6, answered / 1e6, memory))
+            rounds.append((init / 1e6, theirs / 1e6, agent / 1e6, answered / 1e6, memory))
         rounds = rounds[1:]  # the first fills the page cache
         names = ("worker_to_init_ms", "qemu_to_init_ms", "worker_to_agent_ready_ms", "worker_to_first_exec_ms", "worker_memory_kib")
         result = {name: summary(values) for name, values in zip(names, zip(*rounds))}

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """snapshots: what saved machines cost. Prints JSON with medians and percentiles.
 
-usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|run|pause|idle]... [--json FILE]
+usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|qemu|run|pause|idle]... [--json FILE]
 
 restore  worker start -> first exec answered, the guest's resume included, with 128, 512 and 2048 MiB and 2 vCPUs; and a boot for comparison
+qemu     start of the process -> answer of the restored guest to a byte on its serial port, beside QEMU's microvm with the same kernel, memory and
+         initramfs, stored by `migrate` into a file and loaded by `-incoming`, in turns (with KVM, or with TCG where the engine is `soft`)
 run      `supermachine run` of a baked busybox image, beside `podman run` of the same image where podman works, in turns
 pause    how long a running guest stands still for a snapshot, with 16 and 256 MiB of fresh pages; bytes and time of a diff and of a whole one
 idle     memory of 10 idle VMs restored from one snapshot, for each VM (proportional share)
@@ -11,11 +13,14 @@ idle     memory of 10 idle VMs restored from one snapshot, for each VM (proporti
 
 import os
 import shutil
+import statistics
 import subprocess
+import time
 
+import qemu
 from agent import Exec, resume
 from figures import main, summary
-from worker import LIMIT, Worker, now
+from worker import Worker, now, static_initramfs
 
 
 class Bench:
@@ -78,6 +83,43 @@ class Bench:
             result[f"restore_to_first_exec_{size}_mib_ms"] = summary(times[size][1:])
         result["boot_to_first_exec_512_mib_ms"] = summary(boots)
         return result
+
+    def answering(self):
+        """A saved machine whose PID 1 waits for a byte on the serial port, and its initramfs."""
+        initramfs, log, path = static_initramfs(self.folder, "answer_init.c"), f"{self.folder}/answer.log", f"{self.folder}/answer"
+        vm = Worker(self.bin, initramfs, self.engine, more=["--no-sandbox", "--log-sink", log])
+        vm.until("started")
+        while b"ready" not in (open(log, "rb").read() if os.path.exists(log) else b""):
+            time.sleep(0.01)
+        vm.ask(type="snapshot", id=1, path=path, changed_only=False, replace=False)
+        vm.end()
+        return path, initramfs
+
+    def answer(self, path):
+        """Nanoseconds from the worker's start to the doorbell."""
+        taken, typed = os.pipe()
+        with os.fdopen(taken, "rb"), os.fdopen(typed, "wb", buffering=0) as console:
+            vm = Worker(self.bin, None, self.engine, snapshot=path, more=["--console-input", f"/proc/{os.getpid()}/fd/{taken}"])
+            rung = []
+            qemu.type_until(lambda: rung or vm.seen("booted", rung), lambda: console.write(b"\n"))
+            vm.end()
+        return rung[0] - vm.start
+
+    def qemu(self):
+        path, initramfs = self.answering()
+        command = qemu.words(self.bin, self.engine, initramfs)
+        state = qemu.save(command, b"ready", self.folder)
+        ours, theirs = [], []
+        for n in range(self.runs + 1):
+            # Who comes first pays for what the round before has left: they take turns.
+            if n % 2 == 0:
+                theirs.append(qemu.restore(command, state) / 1e6)
+            ours.append(self.answer(path) / 1e6)
+            if n % 2 == 1:
+                theirs.append(qemu.restore(command, state) / 1e6)
+        ours, theirs = ours[1:], theirs[1:]  # the first fills the page cache
+        return {"restore_to_answer_ms": summary(ours), "qemu_restore_to_answer_ms": summary(theirs),
+                "restore_ratio_to_qemu": statistics.median(a / b for a, b in zip(ours, theirs))}
 
     def image(self):
         """An OCI layout with busybox, and the same in podman's store when podman works."""
@@ -150,4 +192,4 @@ class Bench:
 
 
 if __name__ == "__main__":
-    main(__doc__, Bench, ("restore", "run", "pause", "idle"), runs=100)
+    main(__doc__, Bench, ("restore", "qemu", "run", "pause", "idle"), runs=100)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -42,6 +43,18 @@ class Worker:
                 sys.exit(f"worker: {message['cause']}")
             if message["type"] == "event" and message["name"] == event:
                 return message["at_ns"] - self.start
+
+    def seen(self, event, at_ns):
+        """Whether one of its events is here by now; then its moment is in the list."""
+        self.control.settimeout(LIMIT)
+        while select.select([self.control], [], [], 0)[0]:
+            message = self._message()
+            if message["type"] == "failure":
+                sys.exit(f"worker: {message['cause']}")
+            if message["type"] == "event" and message["name"] == event:
+                at_ns.append(message["at_ns"])
+                return True
+        return False
 
     def answer(self):
         """The answer to a snapshot or pause request."""
@@ -92,3 +105,14 @@ class Worker:
 def build_static(source, target):
     here = os.path.dirname(os.path.abspath(__file__))
     subprocess.run(["gcc", "-O2", "-static", "-s", "-o", target, os.path.join(here, "guest", source)], check=True)
+
+
+def static_initramfs(folder, source):
+    """An archive with this one program as PID 1."""
+    root = os.path.join(folder, source + ".root")
+    os.makedirs(os.path.join(root, "dev"))
+    build_static(source, os.path.join(root, "init"))
+    archive = os.path.join(folder, source + ".cpio")
+    with open(archive, "wb") as f:
+        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=b"init\ndev\n", stdout=f, check=True)
+    return archive
