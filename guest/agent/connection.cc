@@ -157,6 +157,8 @@ Status Connection::handle_request(agent::Frame& frame) {
       return start_forward(frame);
     case FrameType::kSignalMain:
       return signal_main(frame);
+    case FrameType::kAttachMain:
+      return attach_main(frame);
     default:
       return fail(Code::kCorrupt, "agent protocol: not a request");
   }
@@ -184,6 +186,19 @@ Status Connection::signal_main(const agent::Frame& frame) {
   }
   send(agent::encode_done());
   finish();
+  return {};
+}
+
+Status Connection::attach_main(const agent::Frame& frame) {
+  if (!frame.payload.empty()) return fail(Code::kCorrupt, "agent protocol: malformed attach");
+  auto session = services_.server.take_kept();
+  if (!session || !session->attach(*this)) {
+    finish_with_error(
+        {ErrorKind::kNoWorkload, 0, "no main workload of this machine waits for a connection"});
+    return {};
+  }
+  state_ = State::kServing;
+  session_ = std::move(session);
   return {};
 }
 

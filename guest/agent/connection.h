@@ -48,6 +48,7 @@ class Connection {
   void refuse_until_resumed();
   Status start_exec(const agent::Frame& frame);
   Status signal_main(const agent::Frame& frame);
+  Status attach_main(const agent::Frame& frame);
   Status start_file(const agent::Frame& frame);
   Status start_forward(const agent::Frame& frame);
   Status start_resume(agent::Frame& frame);

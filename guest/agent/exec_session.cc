@@ -24,6 +24,9 @@ using agent::ErrorKind;
 using agent::FrameType;
 using agent::Stream;
 
+// So long does the output of a main workload that has lost its connection wait for another.
+constexpr auto kAttachPatience = std::chrono::seconds(5);
+
 struct Pipe {
   UniqueFd read;
   UniqueFd write;
@@ -84,6 +87,7 @@ ExecSession::ExecSession(Connection& connection, const Services& services,
 
 ExecSession::~ExecSession() {
   if (timer_ != TimerId::kNone) services_.loop.cancel_timer(timer_);
+  if (attach_timer_ != TimerId::kNone) services_.loop.cancel_timer(attach_timer_);
   if (pid_ > 0 && !end_) {
     services_.processes.kill_all(pid_);
     services_.processes.forget(pid_);
@@ -360,13 +364,35 @@ void ExecSession::on_room() {
   stderr_.on_room();
 }
 
-// Its input stays open, without anybody who writes; nobody reads what it prints.
+void ExecSession::set_connection(Connection* connection) {
+  connection_ = connection;
+  stdin_.set_connection(connection);
+  stdout_.set_connection(connection);
+  stderr_.set_connection(connection);
+}
+
+// Its input stays open, without anybody who writes. Its output waits for somebody who attaches to
+// it, but not for long.
 bool ExecSession::outlive_connection() {
   if (!request_.main || !started_ || complete_) return false;
-  connection_ = nullptr;
-  stdin_.set_connection(nullptr);
-  stdout_.set_connection(nullptr);
-  stderr_.set_connection(nullptr);
+  stdout_.hold();
+  stderr_.hold();
+  set_connection(nullptr);
+  attach_timer_ = services_.loop.add_timer(now() + kAttachPatience, [this] {
+    attach_timer_ = TimerId::kNone;
+    stdout_.drop();
+    stderr_.drop();
+  });
+  return true;
+}
+
+bool ExecSession::attach(Connection& connection) {
+  if (complete_) return false;
+  if (attach_timer_ != TimerId::kNone) {
+    services_.loop.cancel_timer(std::exchange(attach_timer_, TimerId::kNone));
+  }
+  connection.send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
+  set_connection(&connection);
   return true;
 }
 

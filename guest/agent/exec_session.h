@@ -31,6 +31,7 @@ class ExecSession final : public Session {
   Status on_frame(const agent::Frame& frame) override;
   void on_room() override;
   bool outlive_connection() override;
+  bool attach(Connection& connection) override;
 
  private:
   struct Pipes;
@@ -53,6 +54,7 @@ class ExecSession final : public Session {
   void complete_if_done();
   void report_exit();
   void fail(const agent::ErrorReport& error);
+  void set_connection(Connection* connection);
 
   Connection* connection_;  // null once it was outlived
   Services services_;
@@ -76,6 +78,7 @@ class ExecSession final : public Session {
   std::uint64_t start_ns_ = 0;
   std::uint64_t end_ns_ = 0;
   TimerId timer_ = TimerId::kNone;
+  TimerId attach_timer_ = TimerId::kNone;  // until its output is dropped
 };
 
 }  // namespace sm::guest

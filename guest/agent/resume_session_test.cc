@@ -266,6 +266,53 @@ TEST(Resume, MainWorkloadOutlivesItsConnectionInACopy) {
   EXPECT_EQ(machine.output_of("echo serves"), "serves\n");
 }
 
+TEST(Resume, AnotherConnectionGetsWhatTheMainWorkloadOfACopyPrints) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host =
+      start_main(machine, "echo ready; until [ -e " + go +
+                              " ]; do sleep 0.02; done; head -c 300000 /dev/zero; read line; "
+                              "echo got $line >&2; exit 9");
+  machine.restore(1);
+  host.close();
+  machine.put("/etc/go", "");
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  const Outcome outcome = again.finish("this\n");
+  EXPECT_TRUE(outcome.started.has_value());
+  EXPECT_EQ(outcome.out.size(), 300'000u);
+  EXPECT_EQ(outcome.err, "got this\n");
+  EXPECT_EQ(outcome.exit.value_or(agent::ExitReport{}).value, 9u);
+  again.close();
+  EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 9u);
+}
+
+TEST(Resume, OnlyAMainWorkloadThatHasLostItsConnectionGetsAnother) {
+  TestMachine machine;
+  const auto attach = [&] {
+    HostConnection host = machine.agent().connect();
+    host.send(agent::encode_attach_main());
+    host.no_input();
+    return host.finish().error.value_or(agent::ErrorReport{}).kind;
+  };
+  EXPECT_EQ(attach(), ErrorKind::kNoWorkload);
+  HostConnection host = start_main(machine, "echo ready; sleep 1000");
+  EXPECT_EQ(attach(), ErrorKind::kNoWorkload);
+  machine.restore(1);
+  EXPECT_EQ(attach(), ErrorKind::kResume);
+  host.close();
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  const auto started = again.next();
+  ASSERT_TRUE(started.has_value());
+  EXPECT_EQ(attach(), ErrorKind::kNoWorkload);
+  // It is the workload's connection now, as the first one was.
+  again.close();
+  EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 137u);
+}
+
 TEST(Resume, MainWorkloadOfACopyEndsItWithItsOwnStatus) {
   TestMachine machine;
   const std::string go = machine.path("/etc/go");

@@ -68,6 +68,8 @@ void Server::retire(std::uint64_t id) {
 
 void Server::keep(std::unique_ptr<Session> session) { kept_ = std::move(session); }
 
+std::unique_ptr<Session> Server::take_kept() { return std::move(kept_); }
+
 void Server::drop_kept() {
   loop_.post([this] { kept_.reset(); });
 }

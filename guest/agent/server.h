@@ -72,6 +72,8 @@ class Server {
   // The session of the main workload in a copy of its machine: it lost its connection, which does
   // not end it.
   void keep(std::unique_ptr<Session> session);
+  // For another connection; null when there is none.
+  std::unique_ptr<Session> take_kept();
   // It is over. Once its callbacks have returned it is destroyed.
   void drop_kept();
   // Turns a connection into a forwarded TCP stream; `first` was received behind the request.

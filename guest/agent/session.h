@@ -7,6 +7,8 @@
 
 namespace sm::guest {
 
+class Connection;
+
 class Session {
  public:
   // The connection is closed: whatever still runs for it is ended.
@@ -19,6 +21,8 @@ class Session {
   // The connection is lost because this machine is a copy of the one in which it was open. True:
   // the session goes on without one, and says Server::drop_kept() when it is over.
   virtual bool outlive_connection() { return false; }
+  // One that did gets another connection; false when it is over.
+  virtual bool attach(Connection& /*connection*/) { return false; }
 };
 
 // An ErrorReport as a value: what a session could not do.

@@ -177,11 +177,21 @@ bool OutputStream::read_once() {
 
 void OutputStream::set_connection(Connection* connection) {
   connection_ = connection;
+  credit_ = agent::kInitialWindow;
+  if (connection != nullptr) held_ = false;
+  // It ended while nobody could be told.
+  if (connection != nullptr && !fd_.valid()) connection->send(agent::encode_data(stream_, {}));
+  on_room();
+}
+
+void OutputStream::drop() {
+  held_ = false;
   on_room();
 }
 
 bool OutputStream::has_room() const {
-  return connection_ == nullptr || (credit_ > 0 && connection_->has_room());
+  if (connection_ == nullptr) return !held_;
+  return credit_ > 0 && connection_->has_room();
 }
 
 void OutputStream::update_watch() { watch_->want(has_room() ? EPOLLIN : 0u); }

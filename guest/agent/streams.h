@@ -62,8 +62,12 @@ class OutputStream {
   // The process has ended: sends what is there now, without waiting for those who still hold the
   // other end.
   void process_ended();
-  // Null: what comes is dropped, so that its writer need not wait.
+  // Another one, with windows of its own; null: what comes is dropped, so that its writer need not
+  // wait, unless it is held.
   void set_connection(Connection* connection);
+  // Without a connection: what comes waits, from now on, and is dropped after all.
+  void hold() { held_ = true; }
+  void drop();
   // Nothing to wait for: never started, or ended.
   bool finished() const { return !fd_.valid(); }
 
@@ -85,6 +89,7 @@ class OutputStream {
   std::uint64_t remaining_ = 0;  // once the process has ended
   bool is_pty_ = false;
   bool process_ended_ = false;
+  bool held_ = false;
 };
 
 }  // namespace sm::guest

@@ -80,6 +80,7 @@ class Session final : public SessionControl {
   void open_agent();
   void resume_guest();
   void open_exec();
+  void attach_workload();
   void on_started();
   void on_output(agent::Stream stream, std::span<const std::byte> bytes);
   void on_refused(const agent::ErrorReport& report);
@@ -108,6 +109,7 @@ class Session final : public SessionControl {
   std::optional<Error> error_;
   int refused_status_ = 0;  // the agent could not start it: 125, 126 or 127
   bool exec_opened_ = false;
+  bool attached_ = false;  // only_wait: its streams are ours
   bool disk_refused_ = false;
   bool running_ = false;  // the workload has been started
   bool exited_ = false;   // its exit report is here, output may still be draining
@@ -174,7 +176,9 @@ Status Session::start() {
 void Session::on_event(const control::Event& event) {
   if (event.name == control::EventName::kStarted) return open_agent();
   if (event.name == control::EventName::kAgentReady && config_.bake) return bake();
-  if (event.name == control::EventName::kWorkloadExit && config_.only_wait) {
+  // With its streams, its end is known when they are.
+  const bool told = config_.only_wait && !(attached_ && exited_);
+  if (event.name == control::EventName::kWorkloadExit && told) {
     exited_ = true;
     if (event.argument > 255) {
       set_error(Error(Code::kGuest, "the guest reports " + std::to_string(event.argument) +
@@ -226,7 +230,8 @@ void Session::resume_guest() {
 void Session::open_exec() {
   if (config_.only_wait) {
     exec_opened_ = true;
-    return loop_.cancel_timer(std::exchange(start_timer_, TimerId::kNone));
+    loop_.cancel_timer(std::exchange(start_timer_, TimerId::kNone));
+    return attach_workload();
   }
   auto socket = connect_unix(config_.exec_socket);
   auto session = socket ? ExecSession::start(
@@ -259,6 +264,35 @@ void Session::open_exec() {
   }
   exec_ = std::move(*session);
   exec_opened_ = true;
+}
+
+// One that had a connection when it was saved goes on here as if it had just been started. Where
+// there is none, or the agent is too old for the question, its end is all that is heard of it.
+void Session::attach_workload() {
+  const auto without = [this] { loop_.post([this] { exec_.reset(); }); };
+  auto socket = connect_unix(config_.exec_socket);
+  if (!socket) return;
+  auto session = ExecSession::attach_main(
+      loop_, *std::move(socket),
+      {.on_started =
+           [this](agent::Started) {
+             attached_ = true;
+             if (auto status = streams_.start(false, false); !status) {
+               set_error(std::move(status).error());
+               finish();
+             }
+           },
+       .on_output = [this](auto stream, auto bytes) { on_output(stream, bytes); },
+       .on_stdin_room = [] {},
+       .on_exit =
+           [this](agent::ExitReport r) {
+             exited_ = true;
+             set_status(r.signalled ? 128 + static_cast<int>(r.value) : static_cast<int>(r.value));
+             finish_when_drained();
+           },
+       .on_refused = [without](const agent::ErrorReport&) { without(); },
+       .on_lost = [without](const Error&) { without(); }});
+  if (session) exec_ = *std::move(session);
 }
 
 void Session::on_started() {

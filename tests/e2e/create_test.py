@@ -77,9 +77,27 @@ class LiveSnapshots(SaveCase):
         time.sleep(1.5)
         self.assertIsNone(copy.poll())
         copy.send_signal(signal.SIGTERM)
-        self.assertEqual(copy.communicate(timeout=LIMIT)[1], b"")
+        # A shell says so of its child, which the signal reached as well.
+        self.assertIn(copy.communicate(timeout=LIMIT), ((b"", b""), (b"", b"Terminated\n")))
         self.assertEqual(copy.returncode, 7)
         self.assertEqual(self.ok("exec", "vm", "echo", "on"), "on\n")
+
+    def test_a_waiting_copy_shows_what_its_workload_prints(self):
+        self.run_d("sh", "-c", "trap 'echo bye; exit 7' TERM; i=0; while :; do i=$((i+1)); echo out $i; echo err $i >&2; sleep 0.05; done",
+                   options=["--rm", "--name", "vm", "-m", "128m"])
+        self.until_logged("vm", "out 3\n")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        copies = [self.waiting(tag), self.waiting(tag)]
+        for copy in copies:
+            first = copy.stdout.readline().split()
+            self.assertGreaterEqual(int(first[1]), 3)
+            self.assertEqual(copy.stdout.readline(), b"out %d\n" % (int(first[1]) + 1))
+            copy.send_signal(signal.SIGTERM)
+            out, err = copy.communicate(timeout=LIMIT)
+            self.assertTrue(out.endswith(b"bye\n"), out)
+            self.assertEqual(set(line.split()[0] for line in err.splitlines()) - {b"Terminated"}, {b"err"})
+            self.assertEqual(copy.returncode, 7)
 
     def test_what_it_prints_does_not_hold_a_copy_up(self):
         self.run_d("sh", "-c", "trap 'head -c 1000000 /dev/zero; exit 5' TERM; echo up; while :; do sleep 0.05; done",
