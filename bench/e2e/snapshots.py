@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """snapshots: what saved machines cost. Prints JSON with medians and percentiles.
 
-usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|qemu|run|pause|idle]... [--json FILE]
+usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|qemu|run|first|pause|idle]... [--json FILE]
 
 restore  worker start -> first exec answered, the guest's resume included, with 128, 512 and 2048 MiB and 2 vCPUs; and a boot for comparison
 qemu     start of the process -> answer of the restored guest to a byte on its serial port, beside QEMU's microvm with the same kernel, memory and
          initramfs, stored by `migrate` into a file and loaded by `-incoming`, in turns (with KVM, or with TCG where the engine is `soft`)
 run      `supermachine run` of a baked busybox image, beside `podman run` of the same image where podman works, in turns
+first    the first `supermachine run --rm` of a busybox image, in turns: on a machine without snapshots (boots, saves kernel and image), with a booted
+         kernel (goes on from it, saves the image), with --no-snapshot; worker start -> image saved, from a boot and from a booted kernel
 pause    how long a running guest stands still for a snapshot, with 16 and 256 MiB of fresh pages; bytes and time of a diff and of a whole one
 idle     memory of 10 idle VMs restored from one snapshot, for each VM (proportional share)
 """
 
+import glob
 import os
 import shutil
 import statistics
@@ -155,6 +158,42 @@ class Bench:
             result["run_ratio_to_podman"] = result["run_baked_ms"]["p50"] / result["podman_run_ms"]["p50"]
         return result
 
+    def first(self):
+        layout, _ = self.image()
+        env = dict(os.environ, XDG_CACHE_HOME=f"{self.folder}/first")
+        kept = f"{self.folder}/first/supermachine/snapshots"
+        run = [f"{self.bin}/supermachine", "run", "--rm", "--engine", self.engine]
+        end = [f"oci:{layout}:busybox", "true"]
+        subprocess.run([*run, "--no-snapshot", *end], check=True, env=env)
+
+        def forget(kernels):
+            for path in glob.glob(f"{kept}/*"):
+                with open(f"{path}/manifest.json") as f:
+                    is_kernel = "<booted kernel>" in f.read()
+                if kernels or not is_kernel:
+                    shutil.rmtree(path)
+
+        ways = {"of_all": (True, []), "of_an_image": (False, []), "no_snapshot": (False, ["--no-snapshot"])}
+        kernel = f"{self.folder}/booted"
+        vm = self.worker("--no-sandbox", "--layer-slots", "1", "--snapshot-on-kernel", "--snapshot-out", kernel, memory=512)
+        vm.answer()
+        vm.end()
+        times = {}
+        for n in range(max(5, self.runs // 5) + 1):
+            for way, (kernels, words) in ways.items():
+                forget(kernels)
+                start = now()
+                subprocess.run([*run, *words, *end], check=True, env=env)
+                times.setdefault(f"first_run_{way}_ms", []).append((now() - start) / 1e6)
+            for way, snapshot in (("boot", None), ("kernel", kernel)):
+                path = f"{self.folder}/first_{way}_{n}"
+                vm = self.worker("--no-sandbox", "--snapshot-on-pre-exec", "--snapshot-out", path, memory=512, snapshot=snapshot)
+                vm.answer()
+                times.setdefault(f"bake_from_{way}_ms", []).append((now() - vm.start) / 1e6)
+                vm.end()
+                shutil.rmtree(path)
+        return {name: summary(values[1:]) for name, values in times.items()}
+
     def pause(self):
         result = {}
         base = self.bake("pause", 1024)[0]
@@ -192,4 +231,4 @@ class Bench:
 
 
 if __name__ == "__main__":
-    main(__doc__, Bench, ("restore", "qemu", "run", "pause", "idle"), runs=100)
+    main(__doc__, Bench, ("restore", "qemu", "run", "first", "pause", "idle"), runs=100)

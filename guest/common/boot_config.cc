@@ -38,16 +38,27 @@ Result<std::vector<std::string>> take_words(const Json& value, std::string_view 
   return words;
 }
 
-Status take_layers(const Json& value, BootConfig& out) {
-  out.layers = SM_TRY(take_words(value, "layers", kMaxLayers));
-  for (std::size_t i = 0; i < out.layers.size(); ++i) {
-    if (!is_disk_serial(out.layers[i])) {
-      return bad("layers", "must hold disk serials of 1 to 20 letters, digits, '.', '_', '-'");
+Result<std::vector<std::string>> take_disks(const Json& value, std::string_view key) {
+  std::vector<std::string> disks = SM_TRY(take_words(value, key, kMaxLayers));
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    if (!is_disk_serial(disks[i])) {
+      return bad(key, "must hold disk serials of 1 to 20 letters, digits, '.', '_', '-'");
     }
-    const auto end = out.layers.begin() + static_cast<std::ptrdiff_t>(i);
-    if (std::find(out.layers.begin(), end, out.layers[i]) != end) {
-      return bad("layers", "names the disk " + out.layers[i] + " twice");
+    const auto end = disks.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(disks.begin(), end, disks[i]) != end) {
+      return bad(key, "names the disk " + disks[i] + " twice");
     }
+  }
+  return disks;
+}
+
+// Each disk has one purpose.
+Status check_disks(const BootConfig& config) {
+  if (!config.late_disks) return {};
+  const auto& layers = config.layers;
+  for (const std::string& disk : *config.late_disks) {
+    if (std::find(layers.begin(), layers.end(), disk) == layers.end()) continue;
+    return bad("late_disks", "names the disk " + disk + ", which is a layer's");
   }
   return {};
 }
@@ -91,7 +102,14 @@ Status take_hosts(const Json& value, BootConfig& out) {
 }
 
 Status take_key(const std::string& key, const Json& value, BootConfig& out) {
-  if (key == "layers") return take_layers(value, out);
+  if (key == "layers") {
+    out.layers = SM_TRY(take_disks(value, key));
+    return {};
+  }
+  if (key == "late_disks") {
+    out.late_disks = SM_TRY(take_disks(value, key));
+    return {};
+  }
   if (key == "hostname") return take_hostname(value, out);
   if (key == "env") return take_env(value, out);
   if (key == "dns") return take_dns(value, out);
@@ -128,6 +146,7 @@ Result<BootConfig> parse_boot_config(std::string_view text) {
   for (const auto& [key, value] : document.items()) {
     if (key != "version") SM_TRY_STATUS(take_key(key, value, config));
   }
+  SM_TRY_STATUS(check_disks(config));
   return config;
 }
 

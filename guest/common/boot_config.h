@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,9 @@ inline constexpr std::size_t kMaxLayers = 256;
 
 struct BootConfig {
   std::vector<std::string> layers;  // virtio-blk serials, base first; empty: an empty tmpfs root
+  // The machine is made before its image. `layers` names more disks than there may be layers: those
+  // that get a file are the first of them. These others get one as well.
+  std::optional<std::vector<std::string>> late_disks;
   std::string hostname = "supermachine";
   std::vector<std::string> env;  // "K=V"
   std::uint64_t shm_bytes = 64u << 20;

@@ -4,6 +4,7 @@
 #include <linux/netlink.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -82,6 +83,22 @@ Status wait_for_disks(const std::vector<std::string>& serials, std::vector<std::
 }
 
 }  // namespace
+
+Status await_capacity(const std::vector<std::string>& nodes, Deadline deadline) {
+  // The kernel tells nobody of a disk that stops being empty: it sends no event then.
+  constexpr timespec kBetweenLooks{.tv_sec = 0, .tv_nsec = 200'000};
+  constexpr std::string_view kDevices = "/dev/";
+  for (const std::string& node : nodes) {
+    const std::string path = "/sys/block/" + node.substr(kDevices.size()) + "/size";
+    for (;;) {
+      const auto sectors = read_file(path, 64);
+      if (sectors && trim(*sectors) != "0") break;
+      if (deadline.passed()) return fail(Code::kTimeout, "the disk " + node + " is empty");
+      ::nanosleep(&kBetweenLooks, nullptr);
+    }
+  }
+  return {};
+}
 
 Result<std::vector<std::string>> find_disks(const std::vector<std::string>& serials,
                                             Deadline deadline) {

@@ -15,4 +15,8 @@ namespace sm::guest {
 Result<std::vector<std::string>> find_disks(const std::vector<std::string>& serials,
                                             Deadline deadline);
 
+// Waits until the deadline for disks that were empty to get their capacity; then the error names
+// one that has none. `nodes` as find_disks gives them.
+Status await_capacity(const std::vector<std::string>& nodes, Deadline deadline);
+
 }  // namespace sm::guest

@@ -35,10 +35,14 @@ void DoorbellPort::ring(doorbell::Event event, std::uint32_t argument) const {
   if (access.granted()) ::outl(doorbell::encode(event, argument), doorbell::kPortEvent);
 }
 
-std::uint32_t DoorbellPort::generation() const {
+std::uint32_t DoorbellPort::read(std::uint16_t port) const {
   if (!present_) return 0;
   PortAccess access;
-  return access.granted() ? ::inl(doorbell::kPortGeneration) : 0;
+  return access.granted() ? ::inl(port) : 0;
 }
+
+std::uint32_t DoorbellPort::generation() const { return read(doorbell::kPortGeneration); }
+
+std::uint32_t DoorbellPort::bound_disks() const { return read(doorbell::kPortBoundDisks); }
 
 }  // namespace sm::guest

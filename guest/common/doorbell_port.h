@@ -17,8 +17,12 @@ class DoorbellPort {
   void ring(doorbell::Event event, std::uint32_t argument = 0) const;
   // Restores since boot; 0 without a doorbell.
   std::uint32_t generation() const;
+  // Disks that are not empty; 0 without a doorbell.
+  std::uint32_t bound_disks() const;
 
  private:
+  std::uint32_t read(std::uint16_t port) const;
+
   bool present_ = false;
 };
 

@@ -9,10 +9,10 @@
 
 #include "base/file.h"
 #include "common/boot_config.h"
-#include "common/disks.h"
 #include "common/doorbell_port.h"
 #include "common/runtime_files.h"
 #include "init/console.h"
+#include "init/image_disks.h"
 #include "init/mounts.h"
 #include "init/network.h"
 #include "init/power.h"
@@ -23,8 +23,6 @@
 namespace sm::guest {
 
 namespace {
-
-constexpr auto kDiskTimeout = std::chrono::seconds(5);
 
 // Without a console the kernel starts init with no descriptors; what is opened later must not
 // become standard output.
@@ -43,8 +41,8 @@ Result<BootConfig> load_boot_config() {
 }
 
 // The folder of the layers.
-Result<UniqueFd> enter_root(const BootConfig& config) {
-  const auto disks = SM_TRY(find_disks(config.layers, Deadline::after(kDiskTimeout)));
+Result<UniqueFd> enter_root(const BootConfig& config, const DoorbellPort& bell) {
+  const auto disks = SM_TRY(image_disks(config, bell));
   SM_TRY_STATUS(compose_root(config, disks));
   UniqueFd layers = SM_TRY(open_layers());
   SM_TRY_STATUS(switch_root());
@@ -66,14 +64,15 @@ std::uint32_t run_machine(const DoorbellPort& bell) {
   if (!agent_file) die(bell, Fatal::kAgentStart, agent_file.error());
 
   bring_up_network();
-  const auto layers = enter_root(*config);
-  if (!layers) die(bell, Fatal::kRootFilesystem, layers.error());
   if (auto devices = mount_device_views(*config); !devices) {
     die(bell, Fatal::kPseudoFilesystems, devices.error());
   }
   if (auto settings = apply_system_settings(*config); !settings) {
     die(bell, Fatal::kPseudoFilesystems, settings.error());
   }
+  // What needs no image stands before this.
+  const auto layers = enter_root(*config, bell);
+  if (!layers) die(bell, Fatal::kRootFilesystem, layers.error());
 
   auto agent =
       start_agent(agent_file->get(), layers->get(), {config->hostname, config->env, config->hosts});

@@ -1,5 +1,5 @@
 // The pseudo file systems. Each is mounted exactly once: /proc, /sys and /dev in the initramfs and
-// later moved, the rest below them at the same time.
+// later moved with the rest, which is mounted below them.
 #pragma once
 
 #include "base/result.h"

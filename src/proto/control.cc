@@ -12,13 +12,14 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::pair<EventName, std::string_view>, 7> kEvents = {{
+constexpr std::array<std::pair<EventName, std::string_view>, 8> kEvents = {{
     {EventName::kStarted, "started"},
     {EventName::kBooted, "booted"},
     {EventName::kAgentReady, "agent-ready"},
     {EventName::kWorkloadStart, "workload-start"},
     {EventName::kWorkloadExit, "workload-exit"},
     {EventName::kFatal, "fatal"},
+    {EventName::kImageAwaited, "image-awaited"},
     {EventName::kStopped, "stopped"},
 }};
 

@@ -31,6 +31,7 @@ enum class EventName : std::uint8_t {
   kWorkloadStart,  // guest: the workload is about to be executed
   kWorkloadExit,   // guest: it ended; argument = exit status
   kFatal,          // guest: it cannot go on; argument = doorbell::Fatal
+  kImageAwaited,   // guest: it has done what needs no image; its disks come now
   kStopped,        // worker: every thread is joined; the last message of a normal end
 };
 std::string_view event_text(EventName name);

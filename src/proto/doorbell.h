@@ -14,6 +14,8 @@ inline constexpr std::uint16_t kPortEvent = kPortBase + 0;
 inline constexpr std::uint16_t kPortGeneration = kPortBase + 4;
 // Read, 32 bits: kMagic, so that a guest can tell whether a doorbell is there.
 inline constexpr std::uint16_t kPortMagic = kPortBase + 8;
+// Read, 32 bits: how many of the machine's disks have a file now; the others are empty.
+inline constexpr std::uint16_t kPortBoundDisks = kPortBase + 12;
 inline constexpr std::uint32_t kMagic = 0x31424453;  // "SDB1"
 
 enum class Event : std::uint8_t {
@@ -22,6 +24,7 @@ enum class Event : std::uint8_t {
   kWorkloadStart = 3,  // the workload is about to be executed
   kWorkloadExit = 4,   // argument: exit status 0..255; the guest has nothing left to do
   kFatal = 5,          // argument: Fatal; the console holds the text
+  kImageAwaited = 6,   // all is done that needs no image; the disks of one are awaited
 };
 
 enum class Fatal : std::uint8_t {

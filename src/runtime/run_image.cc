@@ -85,11 +85,12 @@ Result<RunOutcome> run_prepared(const PreparedRun& run, const RunPlace& place,
     session.console_log = dir.console_log();
     session.worker = std::move(launch.worker);
     session.bake = std::move(launch.bake);
+    session.kernel_bake = std::move(launch.kernel_bake);
     session.resume = std::move(launch.resume);
     RunOutcome outcome = run_session(session, signals);
-    if (!outcome.not_restored || !launch.restored) return outcome;
+    if (!outcome.not_restored || launch.kept.empty()) return outcome;
     // A snapshot that is damaged, or of another machine: it goes, and a new one is made.
-    source->on_restore_failed();
+    source->on_restore_failed(launch.kept);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "runtime/client/main_signal.h"
@@ -76,7 +77,8 @@ class Session final : public SessionControl {
   Status start();
   void on_event(const control::Event& event);
   void on_worker_exit(int status);
-  void bake();
+  void bake(const SnapshotTarget& target, std::unique_ptr<SnapshotOrder>& order);
+  std::vector<SnapshotOrder*> orders() const;
   void open_agent();
   void resume_guest();
   void open_exec();
@@ -96,8 +98,8 @@ class Session final : public SessionControl {
   EventLoop& loop_;
   const SessionSignals& signals_;
   std::unique_ptr<WorkerProcess> worker_;
-  std::unique_ptr<SnapshotOrder> bake_;  // before the worker goes
-  std::unique_ptr<VmSaver> saver_;       // likewise
+  std::unique_ptr<SnapshotOrder> kernel_bake_, bake_;  // before the worker goes
+  std::unique_ptr<VmSaver> saver_;                     // likewise
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
   std::map<std::uint64_t, std::unique_ptr<MainSignal>> signals_sent_;  // without an answer yet
@@ -175,7 +177,12 @@ Status Session::start() {
 
 void Session::on_event(const control::Event& event) {
   if (event.name == control::EventName::kStarted) return open_agent();
-  if (event.name == control::EventName::kAgentReady && config_.bake) return bake();
+  if (event.name == control::EventName::kImageAwaited && config_.kernel_bake) {
+    return bake(*config_.kernel_bake, kernel_bake_);
+  }
+  if (event.name == control::EventName::kAgentReady && config_.bake) {
+    return bake(*config_.bake, bake_);
+  }
   // With its streams, its end is known when they are.
   const bool told = config_.only_wait && !(attached_ && exited_);
   if (event.name == control::EventName::kWorkloadExit && told) {
@@ -198,13 +205,23 @@ void Session::on_event(const control::Event& event) {
 
 // The guest stands still until the worker has an answer. A snapshot that fails is no reason for the
 // run to fail: the next one tries again.
-void Session::bake() {
-  auto order = SnapshotOrder::start(loop_, *worker_, *config_.bake, [](const auto&) {});
-  if (order) {
-    bake_ = std::move(*order);
+void Session::bake(const SnapshotTarget& target, std::unique_ptr<SnapshotOrder>& order) {
+  // A guest may say the same twice.
+  auto started = order ? fail(Code::kGuest, "saved already")
+                       : SnapshotOrder::start(loop_, *worker_, target, [](const auto&) {});
+  if (started) {
+    order = std::move(*started);
   } else {
     worker_->request(control::PauseRequest{.id = worker_->next_request_id(), .pause = false});
   }
+}
+
+std::vector<SnapshotOrder*> Session::orders() const {
+  std::vector<SnapshotOrder*> out;
+  for (SnapshotOrder* order : {kernel_bake_.get(), bake_.get()}) {
+    if (order != nullptr) out.push_back(order);
+  }
+  return out;
 }
 
 void Session::open_agent() { config_.resume ? resume_guest() : open_exec(); }
@@ -379,13 +396,17 @@ void Session::pause(bool pause, std::function<void(Status)> done) {
 }
 
 void Session::on_done(const control::Done& done) {
-  if (bake_ && done.id == bake_->id()) bake_->on_done(done);
+  for (SnapshotOrder* order : orders()) {
+    if (done.id == order->id()) order->on_done(done);
+  }
   if (saver_) saver_->on_done(done);
   on_answer(done.id, {});
 }
 
 void Session::on_refused(const control::Refused& refused) {
-  if (bake_ && refused.id == bake_->id()) bake_->on_refused(refused);
+  for (SnapshotOrder* order : orders()) {
+    if (refused.id == order->id()) order->on_refused(refused);
+  }
   if (saver_) saver_->on_refused(refused);
   on_answer(refused.id, fail(error_from(refused.why)));
 }

@@ -24,8 +24,10 @@ struct SessionConfig {
   bool only_wait = false;
   // The VM is restored from a snapshot: what its guest is told before the request.
   std::optional<agent::ResumeRequest> resume;
-  // The VM boots with --snapshot-on-pre-exec: what is to become of the snapshot.
+  // The VM starts with --snapshot-on-pre-exec: what is to become of the snapshot.
   std::optional<SnapshotTarget> bake;
+  // It boots with --snapshot-on-kernel: the same.
+  std::optional<SnapshotTarget> kernel_bake;
   // Not attached: standard streams and terminal of this process stay alone, the output goes to the
   // guardian only.
   bool attached = true;

@@ -1,5 +1,7 @@
 #include "vmm/machine.h"
 
+#include <algorithm>
+
 #include "vmm/loader/linux_boot.h"
 #include "vmm/memory/addr_map.h"
 
@@ -22,7 +24,7 @@ Result<std::unique_ptr<Vm>> Vm::create(std::unique_ptr<EngineVm> engine, VmConfi
 Machine::~Machine() { Machine::stop(); }
 
 Status Machine::build(VmConfig config) {
-  hold_at_ = config.hold_at;
+  hold_at_ = std::move(config.hold_at);
   memory_writer_ = config.memory_writer ? std::move(config.memory_writer)
                                         : std::optional(SM_TRY(MemoryWriter::create()));
   memory_ = SM_TRY(config.restore ? GuestMemory::create_from(config.memory_bytes,
@@ -35,7 +37,7 @@ Status Machine::build(VmConfig config) {
   SM_TRY_STATUS(build_devices(std::move(config.disks), config.exec));
   if (!config.restore) SM_TRY_STATUS(load(config));
   SM_TRY_STATUS(build_vcpus(config.vcpus));
-  return config.restore ? restore(config.restore->state) : enter_kernel();
+  return config.restore ? restore(*config.restore) : enter_kernel();
 }
 
 Status Machine::build_platform(std::optional<UniqueFd> console_sink,
@@ -65,19 +67,34 @@ Status Machine::build_devices(std::vector<VmDisk> disks, const std::optional<Vso
   SM_TRY_STATUS(attach(*rng_, *loop_));
   vsock_ = SM_TRY(VsockDevice::create(*loop_, log_, VsockCid::kFirstGuest));
   SM_TRY_STATUS(attach(*vsock_, *loop_));
-  for (VmDisk& disk : disks) {
-    const Access access = disk.read_only ? Access::kReadOnly : Access::kReadWrite;
-    auto backend = SM_TRY_WITH(FileBackend::create(std::move(disk.file), access), disk.serial);
-    disks_.push_back(SM_TRY(
-        BlkDevice::create({.name = "blk-" + disk.serial, .serial = disk.serial, .access = access},
-                          std::move(backend))));
-    SM_TRY_STATUS(attach(*disks_.back(), *blk_loop_));
-  }
+  for (VmDisk& disk : disks) SM_TRY_STATUS(add_disk(std::move(disk)));
   if (exec) {
     exec_listener_ = SM_TRY(
         vsock_->listen_unix(exec->path, VsockPort{exec->guest_port}, VsockAccept::kWhenTold));
   }
   return {};
+}
+
+Status Machine::add_disk(VmDisk disk) {
+  const Access access = disk.read_only ? Access::kReadOnly : Access::kReadWrite;
+  std::unique_ptr<BlockBackend> backend;
+  if (disk.file.valid()) {
+    backend = SM_TRY_WITH(FileBackend::create(std::move(disk.file), access), disk.serial);
+    if (disk.saved_bytes != 0 && backend->size() != disk.saved_bytes) {
+      return fail(Code::kUnsupported,
+                  "the snapshot's disk '" + disk.serial + "' has " +
+                      std::to_string(disk.saved_bytes) + " bytes, its file here " +
+                      std::to_string(backend->size()),
+                  "bring the file that the machine was saved with, or bake the image again");
+    }
+  }
+  std::unique_ptr<BlockBackend> late = disk.late ? std::move(backend) : nullptr;
+  if (backend) doorbell_->set_bound_disks(++bound_disks_);
+  disks_.push_back(SM_TRY(
+      BlkDevice::create({.name = "blk-" + disk.serial, .serial = disk.serial, .access = access},
+                        std::move(backend))));
+  if (late) late_disks_.push_back({disks_.back().get(), std::move(late)});
+  return attach(*disks_.back(), *blk_loop_);
 }
 
 Status Machine::attach(VirtioDevice& device, EventLoop& loop) {
@@ -135,8 +152,8 @@ Status Machine::start() {
   if (restored_) {
     for (auto& transport : transports_) transport->go_on();
     uart_->go_on();
-    // The agent listened when it was saved.
-    loop_->post([this] { accept_exec(); });
+    bind_late_disks();
+    if (agent_listens_) loop_->post([this] { accept_exec(); });
   }
   running_ = true;
   for (auto& vcpu : vcpus_) vcpu->resume();
@@ -179,8 +196,12 @@ std::vector<VcpuStats> Machine::stats() {
 
 void Machine::on_event(doorbell::Event event, std::uint32_t argument) {
   const std::uint64_t at_ns = monotonic_ns();
-  if (event == hold_at_) {
+  const bool holds = std::find(hold_at_.begin(), hold_at_.end(), event) != hold_at_.end();
+  if (holds) {
+    held_at_ = event;
     held_ = hold_.hold();
+  } else if (event == doorbell::Event::kImageAwaited) {
+    bind_late_disks();
   } else if (event == doorbell::Event::kAgentReady) {
     loop_->post([this] { accept_exec(); });
   }
@@ -201,6 +222,20 @@ void Machine::accept_exec() {
   if (auto status = vsock_->start_accepting(*exec_listener_); !status) {
     log_.error("exec socket: {}", status.error().text());
   }
+}
+
+// The driver hears of it by an interrupt, the guest's init by the number of disks, which it reads
+// when it goes on. Once: there is nothing left to bind afterwards.
+void Machine::bind_late_disks() {
+  const std::lock_guard lock(late_mutex_);
+  for (LateDisk& late : std::exchange(late_disks_, {})) {
+    if (auto status = late.device->bind(std::move(late.backend)); !status) {
+      log_.error("{}: {}", late.device->name(), status.error().text());
+    } else {
+      ++bound_disks_;
+    }
+  }
+  doorbell_->set_bound_disks(bound_disks_);
 }
 
 void Machine::on_vcpu_end(std::uint32_t index, VcpuEnd how, const std::string& why) {

@@ -45,7 +45,6 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   void resume() override;
   void release() override;
   Result<Capture> capture(const CaptureTarget& target) override;
-  std::vector<SnapshotDevice> devices() const override;
   std::vector<VcpuStats> stats() override;
   std::string console_tail(std::size_t bytes) const override { return console_.tail(bytes); }
 
@@ -57,11 +56,13 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   Status load(const VmConfig& config);
   Status build_vcpus(std::uint32_t count);
   Status enter_kernel();
-  Status restore(const MachineState& state);
+  Status add_disk(VmDisk disk);
+  Status restore(const VmRestore& saved);
   Status pause_locked();
   Result<Capture> save(const CaptureTarget& target, std::optional<MemoryWriterProcess>& child);
   Status check_disks() const;
   Status save_disk(int file) const;
+  std::vector<SnapshotDevice> devices() const;
   Result<MachineState> save_state();
 
   // vCPU threads.
@@ -69,10 +70,11 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   void on_vcpu_end(std::uint32_t index, VcpuEnd end, const std::string& why) override;
   void end(VmEnd how, const std::string& why);
   void accept_exec();
+  void bind_late_disks();
 
   std::unique_ptr<EngineVm> engine_;
   VmCallbacks callbacks_;
-  std::optional<doorbell::Event> hold_at_;
+  std::vector<doorbell::Event> hold_at_;
   std::optional<MemoryWriter> memory_writer_;
   Log& log_;
   std::unique_ptr<GuestMemory> memory_;
@@ -97,11 +99,22 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;
   GuestPhysAddr entry_;
   std::atomic<bool> ended_{false};
-  std::atomic<VcpuHold::Token> held_{0};  // at hold_at_
+  std::atomic<doorbell::Event> held_at_{};
+  std::atomic<VcpuHold::Token> held_{0};  // at held_at_
 
-  std::mutex stop_mutex_;  // guards what follows
-  bool running_ = false;   // the vCPUs may be in the guest
-  bool restored_ = false;  // and not started yet
+  // Lock order: before a device's.
+  std::mutex late_mutex_;
+  struct LateDisk {
+    BlkDevice* device;
+    std::unique_ptr<BlockBackend> backend;
+  };
+  std::vector<LateDisk> late_disks_;  // that are empty still
+  std::uint32_t bound_disks_ = 0;
+
+  std::mutex stop_mutex_;       // guards what follows
+  bool running_ = false;        // the vCPUs may be in the guest
+  bool restored_ = false;       // and not started yet
+  bool agent_listens_ = false;  // in the restored machine
   bool stopped_ = false;
   std::vector<VcpuStats> last_stats_;  // of the stopped vCPUs
   NamedThread loop_thread_, blk_thread_;

@@ -43,7 +43,8 @@ void Machine::resume() {
 void Machine::release() {
   const VcpuHold::Token token = held_.exchange(0);
   if (token == 0) return;
-  if (hold_at_ == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  if (held_at_ == doorbell::Event::kAgentReady) loop_->post([this] { accept_exec(); });
+  if (held_at_ == doorbell::Event::kImageAwaited) bind_late_disks();
   hold_.release(token);
 }
 
@@ -70,10 +71,14 @@ Result<Capture> Machine::save(const CaptureTarget& target,
   const bool goes_on = running_ && held_ == 0;
   auto result = [&]() -> Result<Capture> {
     SM_TRY_STATUS(pause_locked());
+    const std::lock_guard late(late_mutex_);
     std::vector<std::unique_lock<std::mutex>> frozen;
     for (auto& transport : transports_) frozen.push_back(transport->freeze());
     if (target.disk_file < 0) SM_TRY_STATUS(check_disks());
-    Capture capture{.state = SM_TRY(save_state())};
+    Capture capture;
+    capture.state = SM_TRY(save_state());
+    capture.devices = devices();
+    capture.awaits_image = !late_disks_.empty();
     auto pages = SM_TRY(memory_writer_->changed_pages(*memory_));
     if (goes_on) {
       child.emplace(SM_TRY(MemoryWriterProcess::start(*memory_, pages, target.memory_file)));
@@ -134,7 +139,8 @@ Result<MachineState> Machine::save_state() {
   return state;
 }
 
-Status Machine::restore(const MachineState& state) {
+Status Machine::restore(const VmRestore& saved) {
+  const MachineState& state = saved.state;
   if (state.vcpus.size() != vcpus_.size()) {
     return fail(Code::kUnsupported, count_text(state.vcpus.size(), vcpus_.size(), "vCPUs"));
   }
@@ -151,7 +157,8 @@ Status Machine::restore(const MachineState& state) {
   for (std::size_t i = 0; i < vcpus_.size(); ++i) {
     SM_TRY_STATUS(vcpus_[i]->set_state(state.vcpus[i], deadline));
   }
-  doorbell_->set_generation(state.generation + 1);
+  agent_listens_ = !saved.awaits_image;
+  doorbell_->set_generation(state.generation + (agent_listens_ ? 1 : 0));
   restored_ = true;
   return {};
 }

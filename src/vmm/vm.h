@@ -30,9 +30,14 @@
 namespace sm {
 
 struct VmDisk {
-  UniqueFd file;
+  UniqueFd file;  // invalid: the disk is empty, of capacity 0, and stays so
   bool read_only = true;
   std::string serial;  // at most 20 bytes; how the guest finds it
+  // What the driver of a saved machine knows of its size: a file of another one is refused. 0: any.
+  std::uint64_t saved_bytes = 0;
+  // Empty at first. The file is bound when the guest says that it awaits its image, before the
+  // vCPU that said so goes on; to a machine that was saved there, at its start.
+  bool late = false;
 };
 
 // A unix socket on the host whose connections reach a vsock port of the guest.
@@ -46,6 +51,9 @@ struct VsockListener {
 struct VmRestore {
   MachineState state;
   std::vector<MemoryLayer> memory;
+  // It was saved before it had an image: its agent does not listen yet, and nothing in it knows
+  // that it was saved, so that it keeps its generation.
+  bool awaits_image = false;
 };
 
 struct VmConfig {
@@ -62,9 +70,9 @@ struct VmConfig {
   std::optional<VmRestore> restore;
   // For captures; opened by the Vm when it is not given, which a sandbox may not allow.
   std::optional<MemoryWriter> memory_writer;
-  // The vCPU that rings this event stays out of the guest, exactly behind that instruction, until
-  // release().
-  std::optional<doorbell::Event> hold_at;
+  // The vCPU that rings one of these events stays out of the guest, exactly behind that
+  // instruction, until release().
+  std::vector<doorbell::Event> hold_at;
 };
 
 // Where a captured machine's memory goes: an empty file of its size; and what is on the disk that
@@ -77,7 +85,9 @@ struct CaptureTarget {
 };
 struct Capture {
   MachineState state;
-  std::vector<PageRange> changed;  // with changed_only
+  std::vector<PageRange> changed;       // with changed_only
+  std::vector<SnapshotDevice> devices;  // the virtio devices, in slot order
+  bool awaits_image = false;            // there are late disks, and they are empty still
   std::uint64_t written_bytes = 0;
   Duration pause{};  // how long the guest stood still
 };
@@ -118,13 +128,11 @@ class Vm {
   // go.
   virtual Status pause() = 0;
   virtual void resume() = 0;
-  // Lets the vCPU go on that rang VmConfig::hold_at.
+  // Lets the vCPU go on that rang one of VmConfig::hold_at.
   virtual void release() = 0;
   // Saves the machine as it stands between two instructions of every vCPU; a running one goes on
   // afterwards. kGone when it has ended. Any thread but the VM's own.
   virtual Result<Capture> capture(const CaptureTarget& target) = 0;
-  // The virtio devices, in slot order: what a restore has to bring again.
-  virtual std::vector<SnapshotDevice> devices() const = 0;
 
   // The newest part of the guest's console, printable.
   virtual std::string console_tail(std::size_t bytes) const = 0;

@@ -14,7 +14,7 @@ import tempfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PASSED_ON = ["XDG_STATE_HOME", "SUPERMACHINE_BIN", "SUPERMACHINE_IMAGES", "SUPERMACHINE_PODMAN", "SUPERMACHINE_SERVICES"]
+PASSED_ON = ["XDG_STATE_HOME", "SUPERMACHINE_BIN", "SUPERMACHINE_IMAGES", "SUPERMACHINE_PODMAN", "SUPERMACHINE_SERVICES", "SUPERMACHINE_RESTORES"]
 SILENCE = 400  # seconds; each test says how it ended, and none waits as long
 MEMORY = 4096  # MiB
 TRIES = 3

@@ -41,6 +41,7 @@ class Case(unittest.TestCase):
 
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory(prefix="sm-e2e-")
+        self.env = dict(os.environ, XDG_CACHE_HOME=self.path("cache"))
         self.count = 0
 
     def tearDown(self):
@@ -74,6 +75,18 @@ class Case(unittest.TestCase):
             self.assertIsNone(error)
         return vm
 
+    def kept(self, kernels):
+        """What `run` keeps: machines of booted kernels, or those of images."""
+        found = glob.glob(self.path("cache/supermachine/snapshots/*"))
+        return [p for p in found
+                if (json.loads(content(f"{p}/manifest.json"))["annotations"]["image"] == "<booted kernel>") == kernels]
+
+    def snapshots(self):
+        return self.kept(kernels=False)
+
+    def kernels(self):
+        return self.kept(kernels=True)
+
     def shell(self, script, socket=None):
         output, status = agent_client.execute(socket or self.socket, LIMIT, "sh", "-c", script)
         self.assertEqual(status, 0, output)
@@ -83,7 +96,7 @@ class Case(unittest.TestCase):
 class Restore(Case):
     def check_restores(self, cpus, times):
         snapshot = self.bake(cpus=cpus)
-        for _ in range(times):
+        for _ in range(int(os.environ.get("SUPERMACHINE_RESTORES", times))):
             with self.restore(snapshot) as vm:
                 self.assertEqual(self.shell("nproc; seq 1 1000 | sha256sum"),
                                  f"{cpus}\n67d4ff71d43921d5739f387da09746f405e425b07d727e4c69d029461d1f051f  -\n")
@@ -97,6 +110,9 @@ class Restore(Case):
 
     def test_four_cpus(self):
         self.check_restores(4, 5)
+
+    def test_eight_cpus(self):
+        self.check_restores(8, 2)
 
     def test_clones_have_nothing_random_in_common(self):
         snapshot = self.bake(cpus=2)
@@ -132,7 +148,7 @@ class Restore(Case):
                 self.assertIn(word, failure["cause"])
                 self.assertEqual(vm.process.wait(LIMIT), 2)
         with self.worker("--restore-from", snapshot, disks=0, errors=subprocess.DEVNULL) as vm:
-            self.assertIn("devices", vm.wait_for("started")["cause"])
+            self.assertIn("disk", vm.wait_for("started")["cause"])
 
     def test_another_snapshot_than_the_one_that_was_meant_is_refused(self):
         snapshot = self.bake()
@@ -259,10 +275,6 @@ class Trouble(Case):
 
 
 class Run(Case):
-    def setUp(self):
-        super().setUp()
-        self.env = dict(os.environ, XDG_CACHE_HOME=self.path("cache"))
-
     def run_image(self, *words, options=()):
         return subprocess.run([BIN, "run", "--engine", ENGINE, "-m", "128m", *options, f"oci:{IMAGES}:busybox", *words],
                               capture_output=True, timeout=LIMIT, env=self.env)
@@ -271,9 +283,6 @@ class Run(Case):
         r = self.run_image("cat", "/run/supermachine/generation", **more)
         self.assertEqual(r.returncode, 0, r.stderr)
         return int(r.stdout)
-
-    def snapshots(self):
-        return glob.glob(self.path("cache/supermachine/snapshots/*"))
 
     def test_the_first_run_bakes_and_later_ones_restore(self):
         self.assertEqual([self.generation() for _ in range(3)], [0, 1, 1])
@@ -287,10 +296,13 @@ class Run(Case):
     def test_saved_vms_can_be_listed_checked_and_removed(self):
         self.assertEqual(self.snapshot("ls", "-q").stdout, "")
         self.generation()
-        name = self.snapshot("ls", "-q").stdout.strip()
-        self.assertEqual([os.path.basename(p) for p in self.snapshots()], [name])
+        names = self.snapshot("ls", "-q").stdout.split()
+        self.assertEqual(sorted(os.path.basename(p) for p in self.snapshots() + self.kernels()), sorted(names))
+        name = os.path.basename(self.snapshots()[0])
         self.assertIn("128 MiB", self.snapshot("ls").stdout)
-        self.assertEqual(json.loads(self.snapshot("ls", "--format", "json").stdout)["Name"], name)
+        self.assertIn("<booted kernel>", self.snapshot("ls").stdout)
+        listed = [json.loads(line)["Name"] for line in self.snapshot("ls", "--format", "json").stdout.splitlines()]
+        self.assertEqual(sorted(listed), sorted(names))
         self.assertEqual(json.loads(self.snapshot("inspect", name[:8]).stdout)[0]["memory_bytes"], 128 << 20)
         self.assertIn("whole", self.snapshot("verify", self.snapshots()[0]).stdout)
         with open(f"{self.snapshots()[0]}/memory.img", "r+b") as f:
@@ -301,11 +313,13 @@ class Run(Case):
         self.assertEqual(self.snapshot("rm", "none").returncode, 125)
         self.assertEqual(self.snapshot("rm", name[:8]).returncode, 0)
         self.assertEqual(self.snapshots(), [])
+        self.assertEqual(self.snapshot("rm", "--all").returncode, 0)
+        self.assertEqual(self.kernels(), [])
 
     def test_no_snapshot_makes_none(self):
         r = self.run_image("true", options=["--no-snapshot"])
         self.assertEqual(r.returncode, 0, r.stderr)
-        self.assertEqual(self.snapshots(), [])
+        self.assertEqual(self.snapshots() + self.kernels(), [])
 
     def test_each_run_has_its_own_name_and_environment(self):
         self.generation()
@@ -352,6 +366,173 @@ class Run(Case):
             self.assertIn(r.wait(LIMIT), (130, -signal.SIGINT))
         self.generation()
         self.assertEqual(self.generation(), 1)
+
+
+class KernelCache(Case):
+    """Machines of a booted kernel, from which the first run of an image goes on."""
+
+    def run_in(self, image, *words, options=()):
+        return subprocess.run([BIN, "run", "--engine", ENGINE, "-m", "128m", *options, image, *words], capture_output=True, text=True,
+                              timeout=LIMIT, env=self.env)
+
+    def output(self, *words, **more):
+        r = self.run_in(*words, **more)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stdout
+
+    def start_of(self, image, options=()):
+        """The worker's words of a run: how its VM has come to life."""
+        run = subprocess.Popen([BIN, "run", "--engine", ENGINE, "-m", "128m", *options, image, "sh", "-c", "echo up; cat"],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env)
+        try:
+            self.assertEqual(run.stdout.readline(), b"up\n")
+            with open(f"/proc/{run.pid}/task/{run.pid}/children") as f:
+                children = f.read().split()
+            words = [content(f"/proc/{child}/cmdline").split("\0") for child in children]
+            return next(w for w in words if w[0].endswith("-worker"))
+        finally:
+            run.kill()
+            run.communicate(timeout=LIMIT)
+
+    @staticmethod
+    def saved_from_empty_disks(snapshot):
+        manifest = json.loads(content(f"{snapshot}/manifest.json"))
+        return manifest["awaits_image"] and not any(d["bytes"] for d in manifest["devices"])
+
+    def image(self, layers):
+        """busybox with further layers: /layers/N in each."""
+        layout = self.path("layout")
+        subprocess.run(["skopeo", "copy", "--quiet", f"oci:{IMAGES}:busybox", f"oci:{layout}:busybox"], check=True)
+        subprocess.run(["umoci", "tag", "--image", f"{layout}:busybox", "more"], check=True)
+        for n in range(1, layers):
+            os.makedirs(self.path(f"layer{n}/layers"))
+            with open(self.path(f"layer{n}/layers/{n}"), "w") as f:
+                f.write(f"{n}\n")
+            subprocess.run(["tar", "--owner=0", "--group=0", "-C", self.path(f"layer{n}"), "-cf", self.path("layer.tar"), "."], check=True)
+            subprocess.run(["umoci", "raw", "add-layer", "--image", f"{layout}:more", self.path("layer.tar")], check=True)
+        return f"oci:{layout}:more"
+
+    BUSYBOX, DEBIAN = f"oci:{IMAGES}:busybox", f"oci:{IMAGES}:debian"
+
+    def test_the_first_run_of_another_image_goes_on_from_a_booted_kernel(self):
+        first = self.start_of(self.BUSYBOX)
+        self.assertIn("--snapshot-on-kernel", first)
+        kernel, = self.kernels()
+        second = self.start_of(self.DEBIAN)
+        self.assertIn(f"--restore-from={kernel}", second)
+        self.assertIn("--snapshot-on-pre-exec", second)
+        self.assertEqual(len(self.snapshots()), 2)
+        third = self.start_of(self.DEBIAN)
+        self.assertIn(third[[w.startswith("--restore-from=") for w in third].index(True)][len("--restore-from="):], self.snapshots())
+        self.assertEqual(self.kernels(), [kernel])
+
+    def test_machines_of_one_kernel_are_told_apart_and_know_their_image(self):
+        self.output(self.BUSYBOX, "true")
+        script = "id -u; pwd; hostname; cat /etc/hostname; echo $A; cat /run/supermachine/generation"
+        options = ["-h", "box", "-u", "12:34", "-w", "/tmp", "-e", "A=b c"]
+        for generation in (0, 1):
+            self.assertEqual(self.output(self.DEBIAN, "sh", "-c", script, options=options), f"12\n/tmp\nbox\nbox\nb c\n{generation}\n")
+        self.assertIn("Debian", self.output(self.DEBIAN, "cat", "/etc/os-release"))
+
+    def test_what_is_random_differs_and_the_clock_is_right(self):
+        self.output(self.BUSYBOX, "true")
+        script = "date +%s; head -c 64 /dev/urandom | sha256sum; cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id"
+        seen = []
+        for image in (self.DEBIAN, self.image(2)):
+            lines = self.output(image, "sh", "-c", script).split("\n")
+            self.assertLess(abs(int(lines[0]) - time.time()), 10)
+            seen.append(lines[1:4])
+        for one, other in zip(*seen):
+            self.assertNotEqual(one, other)
+
+    def test_a_damaged_one_is_made_again(self):
+        self.output(self.BUSYBOX, "true")
+        kernel, = self.kernels()
+        digests = {json.loads(content(f"{kernel}/manifest.json"))["memory_digest"]}
+
+        def damage_state():
+            with open(f"{kernel}/state.bin", "r+b") as f:
+                f.seek(100)
+                f.write(b"damage")
+
+        for damage in (damage_state, lambda: os.unlink(f"{kernel}/memory.img")):
+            damage()
+            for snapshot in self.snapshots():
+                shutil.rmtree(snapshot)
+            self.assertEqual(self.output(self.DEBIAN, "echo", "hi"), "hi\n")
+            self.assertEqual(self.kernels(), [kernel])
+            digests.add(json.loads(content(f"{kernel}/manifest.json"))["memory_digest"])
+            self.assertEqual(self.output(self.BUSYBOX, "echo", "hi"), "hi\n")
+        self.assertEqual(len(digests), 3)
+
+    def test_files_that_contradict_what_was_saved_are_refused(self):
+        other = self.path("other.squashfs")
+        shutil.copy(self.layer, other)
+        os.truncate(other, os.path.getsize(other) + 4096)
+        layer = ["--virtio-blk", self.layer]
+        snapshot = self.bake()
+        for disks in (["--virtio-blk", other], [], layer * 2, [*layer, "--root-disk", other]):
+            with self.worker("--restore-from", snapshot, *disks, disks=0, errors=subprocess.DEVNULL) as vm:
+                message = vm.wait_for("started")
+                self.assertEqual((message["type"], message.get("code")), ("failure", "unsupported"), message)
+                self.assertIn("disk", message["cause"])
+
+    def test_no_snapshot_does_not_use_it(self):
+        self.output(self.BUSYBOX, "true")
+        words = self.start_of(self.DEBIAN, options=["--no-snapshot"])
+        self.assertFalse([w for w in words if w.startswith(("--restore", "--snapshot", "--layer-slots"))], words)
+
+    def test_machines_have_a_few_more_disks_than_layers(self):
+        image = self.image(3)
+        self.assertEqual(self.output(image, "sh", "-c", "cat /layers/*"), "1\n2\n")
+        kernel, = self.kernels()
+        self.assertTrue(self.saved_from_empty_disks(kernel))
+        devices = json.loads(content(f"{kernel}/manifest.json"))["devices"]
+        self.assertEqual([d["bytes"] for d in devices if d["type"] == "blk"], [0] * 5)  # and the root's
+        for _ in range(2):
+            self.assertEqual(self.output(image, "sh", "-c", "cat /layers/*; cat /sys/block/vdd/size"), "1\n2\n0\n")
+        # Of 31 layers, most of which are on one disk.
+        self.assertIn("--layer-slots=16", self.start_of(f"oci:{IMAGES}:layered"))
+        self.assertEqual(len(self.kernels()), 2)
+
+    def test_what_a_guest_asks_of_an_empty_disk_fails(self):
+        script = "dd if=/dev/vdd of=/tmp/out bs=4096 count=1 2>/dev/null; wc -c < /tmp/out; echo x | dd of=/dev/vdd 2>/dev/null || echo refused"
+        for _ in range(2):
+            self.assertEqual(self.output(self.image_once(), "sh", "-c", script), "0\nrefused\n")
+
+    def image_once(self):
+        if not os.path.exists(self.path("layout")):
+            self.image(3)
+        return f"oci:{self.path('layout')}:more"
+
+    def test_roots_on_disks_work_with_it(self):
+        for name, image in (("one", self.BUSYBOX), ("two", self.DEBIAN)):
+            vm = [BIN, "run", "--engine", ENGINE, "-m", "128m", "--name", name, image, "sh", "-c", "cat /kept 2>&1 | tail -n 1; echo again > /kept"]
+            first = subprocess.run(vm, capture_output=True, text=True, timeout=LIMIT, env=self.env)
+            self.assertIn("No such file", first.stdout, first.stderr)
+            again = subprocess.run([BIN, "start", "-a", name], capture_output=True, text=True, timeout=LIMIT, env=self.env)
+            self.assertEqual(again.stdout, "again\n", again.stderr)
+            subprocess.run([BIN, "rm", name], check=True, capture_output=True, timeout=LIMIT, env=self.env)
+        self.assertEqual(len(self.kernels()), 1)
+
+    def test_two_first_runs_of_two_images_at_once(self):
+        runs = [subprocess.Popen([BIN, "run", "--engine", ENGINE, "-m", "128m", image, "echo", "hi"], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, env=self.env) for image in (self.BUSYBOX, self.DEBIAN)]
+        for r in runs:
+            output, errors = r.communicate(timeout=LIMIT)
+            self.assertEqual((output, r.returncode), (b"hi\n", 0), errors)
+        self.assertEqual(len(self.kernels()), 1)
+        self.assertEqual(len(self.snapshots()), 2)
+
+    def test_bakes_go_on_from_it(self):
+        self.output(self.BUSYBOX, "true", options=["--rm"])
+        bake = [BIN, "bake", "--engine", ENGINE, "-m", "128m", "--tag", "warm", self.DEBIAN]
+        r = subprocess.run(bake, capture_output=True, text=True, timeout=LIMIT, env=self.env)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual((len(self.kernels()), len(self.snapshots())), (1, 2))
+        self.assertTrue(self.saved_from_empty_disks(*self.kernels()))
+        r = subprocess.run([BIN, "restore", "warm", "sh", "-c", "echo $((40 + 2))"], capture_output=True, text=True, timeout=LIMIT, env=self.env)
+        self.assertEqual(r.stdout, "42\n", r.stderr)
 
 
 if __name__ == "__main__":

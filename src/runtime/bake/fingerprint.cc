@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "oci/digest.h"
+#include "proto/boot.h"
 
 namespace sm {
 
@@ -45,15 +46,20 @@ Result<std::string> digest_of(int file, const std::string& path) {
 }  // namespace
 
 std::string fingerprint(const BakeInputs& inputs) {
-  const nlohmann::json all = {{"recipe", kRecipe},
-                              {"kernel", inputs.kernel_digest},
-                              {"initramfs", inputs.initramfs_digest},
-                              {"layers", inputs.layers},
-                              {"memory", inputs.memory_bytes},
-                              {"vcpus", inputs.vcpus},
-                              {"root_disk", inputs.root_disk_bytes},
-                              {"engine", inputs.engine},
-                              {"config", inputs.guest_config}};
+  nlohmann::json all = {{"recipe", kRecipe},
+                        {"kernel", inputs.kernel_digest},
+                        {"initramfs", inputs.initramfs_digest},
+                        {"layers", inputs.layers},
+                        {"memory", inputs.memory_bytes},
+                        {"vcpus", inputs.vcpus},
+                        {"root_disk", inputs.root_disk_bytes},
+                        {"engine", inputs.engine},
+                        {"config", inputs.guest_config}};
+  if (inputs.layer_slots != 0) {
+    all["layer_slots"] = inputs.layer_slots;
+    all["root_slot"] = inputs.root_slot;
+    all["command_line"] = kDefaultCommandLine;
+  }
   return hex_of(dump_json(all));
 }
 

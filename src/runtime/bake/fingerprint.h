@@ -18,6 +18,10 @@ struct BakeInputs {
   std::uint64_t root_disk_bytes = 0;  // its content is not in memory yet; 0: none
   std::string engine;
   std::string guest_config;  // JSON of the boot configuration
+  // Of a machine that has no image yet: its empty disks, as many for layers, and whether there is
+  // one for the root's changes. Then there are no layers and no size of a root disk.
+  std::uint32_t layer_slots = 0;
+  bool root_slot = false;
 };
 
 // 64 hex digits.

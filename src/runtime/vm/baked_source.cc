@@ -1,5 +1,6 @@
 #include "runtime/vm/baked_source.h"
 
+#include <bit>
 #include <utility>
 
 #include "runtime/bake/fingerprint.h"
@@ -10,8 +11,8 @@ namespace {
 
 std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-std::string fingerprint_of(const BootConfig& boot, const std::string& kernel_digest,
-                           const std::string& initramfs_digest) {
+BakeInputs common_inputs(const BootConfig& boot, const std::string& kernel_digest,
+                         const std::string& initramfs_digest) {
   BakeInputs inputs;
   inputs.kernel_digest = kernel_digest;
   inputs.initramfs_digest = initramfs_digest;
@@ -19,12 +20,28 @@ std::string fingerprint_of(const BootConfig& boot, const std::string& kernel_dig
   inputs.vcpus = boot.vcpus;
   inputs.engine = boot.engine;
   inputs.guest_config = guest_config(kBakedHostname);
+  return inputs;
+}
+
+std::string image_name(BakeInputs inputs, const BootConfig& boot) {
   inputs.root_disk_bytes = boot.root_disk.bytes;
   for (const std::string& layer : boot.layers) inputs.layers.push_back(file_name(layer));
   return fingerprint(inputs);
 }
 
+std::string kernel_name(BakeInputs inputs, const BootConfig& boot) {
+  inputs.layer_slots = layer_slots(boot.layers.size());
+  inputs.root_slot = !boot.root_disk.path.empty();
+  return inputs.layer_slots == 0 ? "" : fingerprint(inputs);
+}
+
 }  // namespace
+
+std::uint32_t layer_slots(std::size_t layers) {
+  constexpr std::uint32_t kMost = 16;
+  if (layers == 0 || layers > kMost) return 0;
+  return std::bit_ceil(static_cast<std::uint32_t>(layers));
+}
 
 BakedSource::BakedSource(BootConfig boot, SnapshotCache cache, std::string kernel_digest,
                          std::string initramfs_digest, std::string reference)
@@ -32,8 +49,11 @@ BakedSource::BakedSource(BootConfig boot, SnapshotCache cache, std::string kerne
       cache_(std::move(cache)),
       kernel_digest_(std::move(kernel_digest)),
       initramfs_digest_(std::move(initramfs_digest)),
-      reference_(std::move(reference)),
-      fingerprint_(fingerprint_of(boot_, kernel_digest_, initramfs_digest_)) {}
+      reference_(std::move(reference)) {
+  const BakeInputs inputs = common_inputs(boot_, kernel_digest_, initramfs_digest_);
+  fingerprint_ = image_name(inputs, boot_);
+  kernel_ = kernel_name(inputs, boot_);
+}
 
 Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
   VmLaunch out;
@@ -49,36 +69,53 @@ Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
     return out;
   }
   if (out.restored) {
-    out.worker = restore_command(dir);
+    out.worker = restore_command(dir, fingerprint_);
+    out.kept = fingerprint_;
   } else {
-    cache_.make_room();
-    out.worker = boot_command(boot_, dir, kBakedHostname);
-    out.worker.arguments.emplace_back("--snapshot-on-pre-exec");
-    out.bake = target();
+    make_image(dir, out);
   }
   out.resume = SM_TRY(resume_request(boot_, out.restored ? 1 : 0, id));
   return out;
 }
 
-WorkerCommand BakedSource::restore_command(const VmDir& dir) const {
+// A machine of a booted kernel has not been a VM before: its generation begins like a boot's.
+void BakedSource::make_image(const VmDir& dir, VmLaunch& out) const {
+  cache_.make_room();
+  if (knows_kernel() && cache_.find(kernel_)) {
+    out.worker = restore_command(dir, kernel_);
+    out.kept = kernel_;
+  } else {
+    out.worker = boot_command(boot_, dir, kBakedHostname);
+    if (knows_kernel()) {
+      const std::string slots = std::to_string(layer_slots(boot_.layers.size()));
+      out.worker.arguments.push_back("--layer-slots=" + slots);
+      out.worker.arguments.emplace_back("--snapshot-on-kernel");
+      out.kernel_bake = target(kernel_, "<booted kernel>");
+    }
+  }
+  out.worker.arguments.emplace_back("--snapshot-on-pre-exec");
+  out.bake = target(fingerprint_, reference_);
+}
+
+WorkerCommand BakedSource::restore_command(const VmDir& dir, const std::string& from) const {
   WorkerCommand out = base_command(boot_, dir, kBakedHostname);
-  out.arguments.push_back("--restore-from=" + cache_.path(fingerprint_));
+  out.arguments.push_back("--restore-from=" + cache_.path(from));
   return out;
 }
 
-SnapshotTarget BakedSource::target() const {
+SnapshotTarget BakedSource::target(const std::string& name, const std::string& what) const {
   SnapshotTarget out;
-  out.path = cache_.path(fingerprint_);
+  out.path = cache_.path(name);
   out.memory_bytes = memory_bytes();
   out.kernel_digest = kernel_digest_;
   out.initramfs_digest = initramfs_digest_;
-  out.annotations = {{"image", reference_}, {"fingerprint", fingerprint_}};
+  out.annotations = {{"image", what}, {"fingerprint", name}};
   return out;
 }
 
-void BakedSource::on_restore_failed() {
-  cache_.remove(fingerprint_);
-  stuck_ = cache_.find(fingerprint_);
+void BakedSource::on_restore_failed(const std::string& kept) {
+  cache_.remove(kept);
+  (kept == kernel_ ? kernel_stuck_ : stuck_) = cache_.find(kept);
   baked_ = false;
 }
 

@@ -21,10 +21,12 @@ class BakedSourceTest : public ::testing::Test {
   BakedSourceTest() { folder_ = ::mkdtemp(template_.data()); }
   ~BakedSourceTest() override { std::filesystem::remove_all(folder_); }
 
-  BakedSource source(const std::string& hostname = "", const RootDisk& disk = {}) {
+  BakedSource source(const std::string& hostname = "", const RootDisk& disk = {},
+                     const std::vector<std::string>& layers = {"/layers/a.squashfs",
+                                                               "/layers/b.squashfs"}) {
     BootConfig boot;
     boot.assets = {"/worker", "/kernel", "/initramfs"};
-    boot.layers = {"/layers/a.squashfs", "/layers/b.squashfs"};
+    boot.layers = layers;
     boot.engine = "soft";
     boot.hostname = hostname;
     boot.root_disk = disk;
@@ -35,8 +37,11 @@ class BakedSourceTest : public ::testing::Test {
   // Puts a file where the launch wants its snapshot, so that it counts as there.
   static void pretend_snapshot(const VmLaunch& launch) {
     ASSERT_TRUE(launch.bake.has_value());
-    std::filesystem::create_directories(launch.bake->path);
-    std::ofstream(launch.bake->path + "/manifest.json") << "{}";
+    pretend(*launch.bake);
+  }
+  static void pretend(const SnapshotTarget& target) {
+    std::filesystem::create_directories(target.path);
+    std::ofstream(target.path + "/manifest.json") << "{}";
   }
 
   std::array<char, 32> template_{"/tmp/sm-baked-XXXXXX"};
@@ -108,13 +113,82 @@ TEST_F(BakedSourceTest, vms_with_disks_share_a_snapshot_and_are_told_of_their_ow
   EXPECT_FALSE(launch(larger).restored);
 }
 
+TEST_F(BakedSourceTest, few_numbers_of_layer_slots_serve_all_images) {
+  constexpr std::pair<std::size_t, std::uint32_t> kCases[] = {
+      {0, 0}, {1, 1}, {2, 2}, {3, 4}, {4, 4}, {5, 8}, {9, 16}, {16, 16}, {17, 0}, {1000, 0}};
+  for (const auto& [layers, slots] : kCases) EXPECT_EQ(layer_slots(layers), slots) << layers;
+}
+
+TEST_F(BakedSourceTest, first_bake_of_all_saves_its_booted_kernel) {
+  BakedSource baked = source();
+  const VmLaunch first = launch(baked);
+  EXPECT_THAT(first.worker.arguments, Contains("--layer-slots=2"));
+  EXPECT_THAT(first.worker.arguments, Contains("--snapshot-on-kernel"));
+  ASSERT_TRUE(first.kernel_bake.has_value());
+  EXPECT_NE(first.kernel_bake->path, first.bake->path);
+  EXPECT_EQ(first.kernel_bake->annotations.at("image"), "<booted kernel>");
+  EXPECT_EQ(first.kept, "");
+}
+
+TEST_F(BakedSourceTest, bakes_of_other_images_go_on_from_the_booted_kernel) {
+  BakedSource first = source();
+  pretend(*launch(first).kernel_bake);
+  BakedSource other = source("", {}, {"/layers/c.squashfs", "/layers/d.squashfs"});
+  const VmLaunch bakes = launch(other);
+  EXPECT_FALSE(bakes.restored) << "its agent does not run yet";
+  EXPECT_FALSE(bakes.kernel_bake.has_value());
+  EXPECT_EQ(bakes.resume.value().generation, 0u);
+  EXPECT_THAT(bakes.worker.arguments, Contains(StartsWith("--restore-from=")));
+  EXPECT_THAT(bakes.worker.arguments, Contains("--virtio-blk=/layers/d.squashfs"));
+  EXPECT_THAT(bakes.worker.arguments, Contains("--snapshot-on-pre-exec"));
+  EXPECT_THAT(bakes.worker.arguments, Not(Contains(StartsWith("--layer-slots"))));
+  // Of another number of layers, and with a disk for the root: other machines.
+  BakedSource larger = source("", {}, {"/1", "/2", "/3"});
+  EXPECT_EQ(launch(larger).kept, "");
+  BakedSource with_disk = source("", {"/state/a/root.img", 10ull << 30});
+  const VmLaunch disk = launch(with_disk);
+  EXPECT_EQ(disk.kept, "");
+  pretend(*disk.kernel_bake);
+  BakedSource with_larger_disk = source("", {"/state/b/root.img", 20ull << 30});
+  EXPECT_EQ(launch(with_larger_disk).worker.arguments.back(), "--snapshot-on-pre-exec");
+  BakedSource another = source("", {"/state/c/root.img", 30ull << 30});
+  EXPECT_NE(launch(another).kept, "")
+      << "its size does not matter to a kernel that has not seen it";
+}
+
+TEST_F(BakedSourceTest, booted_kernel_that_does_not_come_up_is_not_tried_again) {
+  BakedSource baked = source();
+  const VmLaunch first = launch(baked);
+  pretend(*first.kernel_bake);
+  BakedSource second = source();
+  const VmLaunch failed = launch(second);
+  ASSERT_NE(failed.kept, "");
+  second.on_restore_failed(failed.kept);
+  const VmLaunch again = launch(second);
+  EXPECT_EQ(again.kept, "");
+  EXPECT_TRUE(again.bake.has_value()) << "the image's snapshot is still made";
+}
+
+TEST_F(BakedSourceTest, image_without_layers_or_with_many_boots_by_itself) {
+  for (const std::size_t layers : {std::size_t{0}, std::size_t{17}}) {
+    std::vector<std::string> files;
+    for (std::size_t i = 0; i < layers; ++i) files.push_back("/layer" + std::to_string(i));
+    BakedSource baked = source("", {}, files);
+    const VmLaunch first = launch(baked);
+    EXPECT_FALSE(first.kernel_bake.has_value());
+    EXPECT_TRUE(first.bake.has_value());
+    EXPECT_THAT(first.worker.arguments, Not(Contains(StartsWith("--layer-slots"))));
+  }
+}
+
 // The pretended snapshot is none, so it may or may not be removable; either way nothing goes on
 // from it again.
 TEST_F(BakedSourceTest, snapshot_that_does_not_come_up_is_not_tried_again) {
   BakedSource baked = source();
   pretend_snapshot(launch(baked));
-  ASSERT_TRUE(launch(baked).restored);
-  baked.on_restore_failed();
+  const VmLaunch restored = launch(baked);
+  ASSERT_TRUE(restored.restored);
+  baked.on_restore_failed(restored.kept);
   EXPECT_FALSE(launch(baked).restored);
   EXPECT_FALSE(launch(baked).restored);
 }

@@ -30,7 +30,7 @@ class ColdBoot final : public VmSource {
   explicit ColdBoot(BootConfig config) : config_(std::move(config)) {}
   std::uint64_t memory_bytes() const override { return config_.memory_mib << 20; }
   Result<VmLaunch> launch(const VmDir& dir, const std::string& id) override;
-  void on_restore_failed() override {}
+  void on_restore_failed(const std::string&) override {}
 
  private:
   BootConfig config_;

@@ -19,7 +19,7 @@ class SnapshotSource final : public VmSource {
   std::uint64_t memory_bytes() const override { return facts_.memory_bytes; }
   Result<VmLaunch> launch(const VmDir& dir, const std::string& id) override;
   // It is the user's: it stays.
-  void on_restore_failed() override {}
+  void on_restore_failed(const std::string&) override {}
 
  private:
   BootConfig boot_;

@@ -18,7 +18,9 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
   vm->worker_log_ = launch.worker.log_file;
   vm->source_ = source;
   vm->resume_request_ = std::move(launch.resume);
-  vm->bake_target_ = std::move(launch.bake);
+  vm->kernel_bake_ = std::move(launch.kernel_bake);
+  vm->bake_ = std::move(launch.bake);
+  vm->kept_ = std::move(launch.kept);
   vm->restored_ = launch.restored;
   vm->kernel_digest_ = std::move(launch.kernel_digest);
   vm->initramfs_digest_ = std::move(launch.initramfs_digest);
@@ -77,19 +79,24 @@ void VmProcess::on_event(const control::Event& event) {
     return set_error(Error(
         Code::kGone, "the VM's workload has ended with status " + std::to_string(event.argument)));
   }
+  if (event.name == control::EventName::kImageAwaited && kernel_bake_) {
+    return bake(*std::exchange(kernel_bake_, std::nullopt));
+  }
   // The agent of a restored guest has been ready for long.
   const auto reachable = restored_ ? control::EventName::kStarted : control::EventName::kAgentReady;
   if (event.name != reachable || ready_ || stopping_ || resume_) return;
-  if (bake_target_) bake();
+  if (bake_) bake(*std::exchange(bake_, std::nullopt));
   resume_request_ ? resume() : become_ready();
 }
 
 // The guest stands still until the worker has an answer. A snapshot that fails is no reason for the
 // VM to fail.
-void VmProcess::bake() {
-  saver_->save(*bake_target_, false, [](const auto&) {});
-  if (saver_->busy()) return;
-  worker_->request(control::PauseRequest{.id = worker_->next_request_id(), .pause = false});
+void VmProcess::bake(const SnapshotTarget& target) {
+  saver_->save(target, false, [this](const auto& result) {
+    // A guest that has gone on may be paused by its user meanwhile.
+    if (result || ready_) return;
+    worker_->request(control::PauseRequest{.id = worker_->next_request_id(), .pause = false});
+  });
 }
 
 void VmProcess::save(SaveOrder order, std::function<void(Result<control::Done>)> done) {
@@ -156,8 +163,8 @@ void VmProcess::on_exit(int status) {
     Error why = explain_worker_end(status, worker_log_, dir_.console_log());
     error_ = ready_ ? std::move(why) : Error(Code::kGuest, why.cause(), why.remedy());
   }
-  if (restored_ && !ready_ && !stopping_ && error_->code() != Code::kTimeout) {
-    source_->on_restore_failed();
+  if (!kept_.empty() && !ready_ && !stopping_ && error_->code() != Code::kTimeout) {
+    source_->on_restore_failed(kept_);
   }
   endpoint_->set_control(nullptr);
   saver_->end(*error_);

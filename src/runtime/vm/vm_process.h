@@ -41,7 +41,7 @@ class VmProcess final : public StartedVm, private VmControl {
   void save(SaveOrder order, std::function<void(Result<control::Done>)> done) override;
   void set_paused(bool paused, std::function<void(Status)> done) override;
   void on_event(const control::Event& event);
-  void bake();
+  void bake(const SnapshotTarget& target);
   void resume();
   void become_ready();
   void on_start_timeout();
@@ -56,10 +56,11 @@ class VmProcess final : public StartedVm, private VmControl {
   std::string worker_log_;
   std::shared_ptr<VmSource> source_;
   std::optional<agent::ResumeRequest> resume_request_;
-  std::optional<SnapshotTarget> bake_target_;
+  std::optional<SnapshotTarget> kernel_bake_, bake_;  // until they are ordered
   std::string kernel_digest_, initramfs_digest_;
   std::optional<SnapshotDisk> disk_;
   bool restored_ = false;
+  std::string kept_;  // VmLaunch::kept
   std::optional<Error> error_;
   TimerId start_timer_ = TimerId::kNone;
   TimerId stop_timer_ = TimerId::kNone;

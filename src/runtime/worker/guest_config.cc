@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "proto/names.h"
 
 namespace sm {
 
@@ -76,8 +77,12 @@ Result<std::string> make_guest_config(const WorkerOptions& options, const std::s
   for (const auto& [key, value] : options.env) set_variable(env, key, value);
   config["version"] = 1;
   config["layers"] = json::array();
-  for (std::size_t i = 0; i < options.virtio_blk.size(); ++i) {
-    config["layers"].push_back(layer_serial(i));
+  const std::size_t layers =
+      options.layer_slots != 0 ? options.layer_slots : options.virtio_blk.size();
+  for (std::size_t i = 0; i < layers; ++i) config["layers"].push_back(layer_serial(i));
+  if (options.layer_slots != 0) {
+    config["late_disks"] = json::array();
+    if (!options.root_disk.empty()) config["late_disks"].push_back(kRootDiskSerial);
   }
   config["env"] = json::array();
   for (const auto& [key, value] : env) config["env"].push_back(key + "=" + value);

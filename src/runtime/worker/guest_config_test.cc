@@ -22,6 +22,20 @@ TEST(GuestConfig, lists_the_layers_by_serial) {
   EXPECT_EQ(c["version"], 1);
 }
 
+TEST(GuestConfig, machine_before_its_image_names_all_disks_that_may_come) {
+  WorkerOptions o;
+  o.virtio_blk = {"a", "b"};
+  EXPECT_FALSE(make(o, "", "").contains("late_disks"));
+  o.layer_slots = 4;
+  json c = make(o, "", "");
+  EXPECT_EQ(c["layers"], json({"ro0", "ro1", "ro2", "ro3"}));
+  EXPECT_EQ(c["late_disks"], json::array());
+  o.root_disk = "/r";
+  c = make(o, "", "");
+  EXPECT_EQ(c["late_disks"], json::array({"root"}));
+  EXPECT_FALSE(make_guest_config(o, R"({"late_disks":[]})", "")) << "the worker's own";
+}
+
 TEST(GuestConfig, flags_win_over_the_file_and_any_text_survives) {
   WorkerOptions o;
   o.env = {{"A", "flag"}, {"Q", "a\"b\\c\nd"}};

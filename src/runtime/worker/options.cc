@@ -70,7 +70,7 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 32> kFlags = {{
+constexpr std::array<Flag, 34> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -91,6 +91,13 @@ constexpr std::array<Flag, 32> kFlags = {{
     {"--root-disk-fd", "FD", "the same, as an inherited open file",
      [](Values& o, const std::string& v) -> Status {
        o.root_disk_fd = SM_TRY(number<int>(v, 3, 1 << 20));
+       o.root_disk = "/dev/fd/" + v;
+       return {};
+     }},
+    {"--layer-slots", "N",
+     "boot with N empty layer disks; those above get their files when the guest awaits its image",
+     [](Values& o, const std::string& v) -> Status {
+       o.layer_slots = SM_TRY(number<std::uint32_t>(v, 1, std::uint32_t{kMaxDisks}));
        return {};
      }},
     {"--vcpus", "N", "virtual CPUs (default 1)",
@@ -153,6 +160,11 @@ constexpr std::array<Flag, 32> kFlags = {{
     {"--snapshot-on-pre-exec", "", "save the VM when its agent is ready and no command has run",
      [](Values& o, const std::string&) -> Status {
        o.snapshot_on_pre_exec = true;
+       return {};
+     }},
+    {"--snapshot-on-kernel", "", "save the VM when its guest awaits its image (--layer-slots)",
+     [](Values& o, const std::string&) -> Status {
+       o.snapshot_on_kernel = true;
        return {};
      }},
     {"--snapshot-after-ms", "MS", "save the VM so long after its start",
@@ -244,6 +256,28 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
   return found;
 }
 
+Status check_triggers(const Values& o) {
+  if (o.snapshot_out.empty()) {
+    if (o.snapshot_after_ms) return usage("--snapshot-out: missing");
+    for (const auto& [given, flag] : {std::pair(o.snapshot_on_pre_exec, "--snapshot-on-pre-exec"),
+                                      std::pair(o.snapshot_on_kernel, "--snapshot-on-kernel")}) {
+      if (!given || o.control_fd) continue;
+      return usage(std::string(flag) + ": give --snapshot-out, or --control to a parent that asks");
+    }
+    return {};
+  }
+  if (!o.snapshot_on_pre_exec && !o.snapshot_on_kernel && !o.snapshot_after_ms) {
+    return usage("--snapshot-out: no trigger; add --snapshot-on-pre-exec or --snapshot-after-ms");
+  }
+  if (o.snapshot_on_pre_exec && o.snapshot_on_kernel) {
+    return usage("--snapshot-out: two triggers, --snapshot-on-pre-exec and --snapshot-on-kernel");
+  }
+  if (!o.no_sandbox) {
+    return usage("--snapshot-out: the sandbox lets a worker write no files; add --no-sandbox");
+  }
+  return {};
+}
+
 Status check_together(const Values& o) {
   if (!o.restore_from.empty() && (!o.kernel.empty() || !o.initramfs.empty() || o.cmdline)) {
     return usage(
@@ -253,24 +287,16 @@ Status check_together(const Values& o) {
   if (o.restore_from.empty() && !o.restore_digest.empty()) {
     return usage("--restore-digest: without --restore-from");
   }
-  if (!o.restore_from.empty() && o.snapshot_on_pre_exec) {
-    return usage("--snapshot-on-pre-exec: a restored VM is past that point");
+  if (o.layer_slots != 0 && !o.restore_from.empty()) {
+    return usage("--layer-slots: a restored VM has the disks that it was saved with");
   }
-  if (o.snapshot_out.empty()) {
-    if (o.snapshot_after_ms) return usage("--snapshot-out: missing");
-    if (o.snapshot_on_pre_exec && !o.control_fd) {
-      return usage(
-          "--snapshot-on-pre-exec: give --snapshot-out, or --control to a parent that asks");
-    }
-    return {};
+  if (o.layer_slots != 0 && o.virtio_blk.size() > o.layer_slots) {
+    return usage("--layer-slots: fewer than layers");
   }
-  if (!o.snapshot_on_pre_exec && !o.snapshot_after_ms) {
-    return usage("--snapshot-out: no trigger; add --snapshot-on-pre-exec or --snapshot-after-ms");
+  if (o.snapshot_on_kernel && o.layer_slots == 0) {
+    return usage("--snapshot-on-kernel: without --layer-slots");
   }
-  if (!o.no_sandbox) {
-    return usage("--snapshot-out: the sandbox lets a worker write no files; add --no-sandbox");
-  }
-  return {};
+  return check_triggers(o);
 }
 
 }  // namespace

@@ -25,7 +25,10 @@ struct WorkerOptions {
   std::uint64_t memory_mib = 256;
   std::vector<std::string> virtio_blk;
   std::string root_disk;
+  // An open file of that name: then the name is for messages only.
   std::optional<int> root_disk_fd;
+  std::uint32_t layer_slots =
+      0;  // empty disks for layers; 0: the layers are there from the boot on
   std::uint32_t vcpus = 1;
   std::string log_sink;
   std::string console_input;
@@ -45,6 +48,7 @@ struct WorkerOptions {
   std::string restore_digest;  // empty: any
   std::string snapshot_out;
   bool snapshot_on_pre_exec = false;
+  bool snapshot_on_kernel = false;
   bool snapshot_replace = false;
   std::optional<std::uint64_t> snapshot_after_ms;
   std::uint64_t quiesce_ms = 0;

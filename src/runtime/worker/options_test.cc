@@ -85,6 +85,32 @@ TEST(WorkerOptions, digest_goes_with_a_snapshot) {
   EXPECT_NE(refusal({"--restore-from=s", "--restore-digest=xyz"}), "accepted");
 }
 
+TEST(WorkerOptions, layer_slots_go_with_a_boot_and_hold_all_layers) {
+  EXPECT_EQ(parse({"--layer-slots=4", "--virtio-blk=a"}).value().layer_slots, 4u);
+  EXPECT_EQ(parse({"--virtio-blk=a"}).value().layer_slots, 0u);
+  EXPECT_NE(refusal({"--layer-slots=0"}), "accepted");
+  EXPECT_NE(refusal({"--layer-slots=33"}), "accepted");
+  EXPECT_EQ(refusal({"--layer-slots=1", "--virtio-blk=a", "--virtio-blk=b"}),
+            "--layer-slots: fewer than layers");
+  EXPECT_EQ(refusal({"--layer-slots=1", "--restore-from=/s"}),
+            "--layer-slots: a restored VM has the disks that it was saved with");
+}
+
+TEST(WorkerOptions, snapshots_of_a_kernel_need_slots_and_someone_who_takes_them) {
+  EXPECT_EQ(refusal({"--snapshot-on-kernel", "--control=3"}),
+            "--snapshot-on-kernel: without --layer-slots");
+  EXPECT_NE(refusal({"--snapshot-on-kernel", "--layer-slots=1"}), "accepted");
+  EXPECT_TRUE(
+      parse({"--snapshot-on-kernel", "--snapshot-on-pre-exec", "--layer-slots=1", "--control=3"}));
+  EXPECT_TRUE(
+      parse({"--snapshot-on-kernel", "--layer-slots=1", "--snapshot-out=/s", "--no-sandbox"}));
+  EXPECT_NE(refusal({"--snapshot-on-kernel", "--snapshot-on-pre-exec", "--layer-slots=1",
+                     "--snapshot-out=/s", "--no-sandbox"}),
+            "accepted");
+  // Whether the saved machine is past that point is known when it is opened.
+  EXPECT_TRUE(parse({"--restore-from=/s", "--snapshot-on-pre-exec", "--control=3"}));
+}
+
 TEST(WorkerOptions, help_names_every_flag) {
   const std::string help = worker_help();
   for (const char* flag :

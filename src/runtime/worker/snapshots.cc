@@ -46,6 +46,7 @@ Result<OpenedSnapshot> open_snapshot(const std::string& path, const std::string&
                 "try again with the new one");
   }
   opened.restore.state = snapshot.take_state();
+  opened.restore.awaits_image = opened.manifest.awaits_image;
   auto& layers = opened.restore.memory;
   for (std::size_t bases = 0;; ++bases) {
     const std::optional<SnapshotBase> base = snapshot.manifest().base;
@@ -84,6 +85,10 @@ Status check_snapshot(const SnapshotManifest& manifest, const WorkerOptions& opt
     return differs("number of vCPUs", std::to_string(manifest.vcpus), std::to_string(options.vcpus),
                    "leave out --vcpus");
   }
+  if (options.snapshot_on_pre_exec && !manifest.awaits_image) {
+    return fail(Code::kInvalidArgument, "--snapshot-on-pre-exec: the saved VM is past that point",
+                "leave it out");
+  }
   return {};
 }
 
@@ -99,7 +104,8 @@ Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlac
     facts.base.reset();
   }
   facts.disk.reset();
-  facts.devices = vm.devices();
+  facts.devices = std::move(capture.devices);
+  facts.awaits_image = capture.awaits_image;
   facts.created_unix_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                               std::chrono::system_clock::now().time_since_epoch())
                               .count();
@@ -113,7 +119,8 @@ Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, const CaptureTarget
   captured();
   if (!target.changed_only) facts.base.reset();
   facts.disk.reset();  // the parent knows what it has sent
-  facts.devices = vm.devices();
+  facts.devices = std::move(capture.devices);
+  facts.awaits_image = capture.awaits_image;
   facts.memory_digest.assign(32, '0');  // the parent draws it
   const auto record = encode_capture({.facts = std::move(facts),
                                       .state = std::move(capture.state),

@@ -13,8 +13,9 @@
 
 #include "base/event_loop.h"
 #include "base/file.h"
-#include "proto/names.h"
+#include "proto/boot.h"
 #include "runtime/worker/control_socket.h"
+#include "runtime/worker/disk_slots.h"
 #include "runtime/worker/guest_config.h"
 #include "runtime/worker/snapshots.h"
 #include "runtime/worker/trace_file.h"
@@ -28,8 +29,6 @@ namespace sm {
 namespace {
 
 constexpr std::size_t kMaxConfigFile = 2u << 20;
-// The console is for people and for the text of a fatal error, so it is quiet by default.
-constexpr const char* kDefaultCommandLine = "console=ttyS0 quiet loglevel=4 reboot=t panic=-1";
 
 // Text of an optional input file; empty when there is none.
 Result<std::string> read_optional(const std::string& path, std::string_view flag) {
@@ -58,8 +57,30 @@ Status set_boot(const WorkerOptions& options, VmConfig& config) {
     config.initramfs = SM_TRY(open_input(options.initramfs, "--initramfs"));
   }
   config.extra_initramfs = SM_TRY(config_archive(options));
-  config.command_line = options.cmdline.value_or(kDefaultCommandLine);
+  config.command_line = options.cmdline.value_or(std::string(kDefaultCommandLine));
   return {};
+}
+
+Result<UniqueFd> open_root_disk(const WorkerOptions& options) {
+  if (!options.root_disk_fd) {
+    return SM_TRY_WITH(open_file(options.root_disk, O_RDWR | O_NOFOLLOW), "--root-disk");
+  }
+  UniqueFd file(*options.root_disk_fd);
+  // Else the sandbox would take it for something that a parent has left open.
+  if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) < 0) return fail_errno("--root-disk-fd", errno);
+  return file;
+}
+
+Result<VmDisk> open_disk(const DiskSlot& slot, const WorkerOptions& options) {
+  VmDisk disk;
+  disk.read_only = slot.read_only;
+  disk.serial = slot.serial;
+  disk.saved_bytes = slot.saved_bytes;
+  disk.late = slot.late;
+  if (slot.path.empty()) return disk;
+  disk.file = slot.read_only ? SM_TRY(open_input(slot.path, "--virtio-blk"))
+                             : SM_TRY(open_root_disk(options));
+  return disk;
 }
 
 // `snapshot`: to go on from; null boots.
@@ -73,25 +94,11 @@ Result<VmConfig> vm_config(const WorkerOptions& options, OpenedSnapshot* snapsho
     SM_TRY_STATUS(set_boot(options, config));
   }
   config.memory_writer = SM_TRY(MemoryWriter::create());
-  if (options.snapshot_on_pre_exec) config.hold_at = doorbell::Event::kAgentReady;
-  for (std::size_t i = 0; i < options.virtio_blk.size(); ++i) {
-    config.disks.push_back({.file = SM_TRY(open_input(options.virtio_blk[i], "--virtio-blk")),
-                            .read_only = true,
-                            .serial = layer_serial(i)});
-  }
-  if (!options.root_disk.empty()) {
-    config.disks.push_back(
-        {.file = SM_TRY_WITH(open_file(options.root_disk, O_RDWR | O_NOFOLLOW), "--root-disk"),
-         .read_only = false,
-         .serial = std::string(kRootDiskSerial)});
-  }
-  if (options.root_disk_fd) {
-    UniqueFd file(*options.root_disk_fd);
-    // Else the sandbox would take it for something that a parent has left open.
-    if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) < 0) return fail_errno("--root-disk-fd", errno);
-    config.disks.push_back(
-        {.file = std::move(file), .read_only = false, .serial = std::string(kRootDiskSerial)});
-  }
+  if (options.snapshot_on_kernel) config.hold_at.push_back(doorbell::Event::kImageAwaited);
+  if (options.snapshot_on_pre_exec) config.hold_at.push_back(doorbell::Event::kAgentReady);
+  const auto slots = snapshot == nullptr ? boot_slots(options)
+                                         : SM_TRY(restore_slots(snapshot->manifest, options));
+  for (const DiskSlot& slot : slots) config.disks.push_back(SM_TRY(open_disk(slot, options)));
   if (!options.vsock_exec.empty()) {
     config.exec = VsockListener{options.vsock_exec, options.vsock_exec_guest_port};
   }
@@ -116,6 +123,8 @@ control::EventName control_event(doorbell::Event event) {
       return control::EventName::kWorkloadStart;
     case doorbell::Event::kWorkloadExit:
       return control::EventName::kWorkloadExit;
+    case doorbell::Event::kImageAwaited:
+      return control::EventName::kImageAwaited;
     case doorbell::Event::kFatal:
       return control::EventName::kFatal;
   }
@@ -281,10 +290,11 @@ Status Worker::start_vm() {
 
 // --- snapshots ---
 
-// With --snapshot-on-pre-exec the vCPU that rings stays out of the guest until the snapshot is
-// taken, by this process or, on request, for the parent.
+// With --snapshot-on-pre-exec or --snapshot-on-kernel the vCPU that rings stays out of the guest
+// until the snapshot is taken, by this process or, on request, for the parent.
 void Worker::on_guest_event(doorbell::Event event, std::uint32_t argument, std::uint64_t at_ns) {
-  const bool triggers = event == doorbell::Event::kAgentReady && options_.snapshot_on_pre_exec;
+  const bool triggers = (event == doorbell::Event::kAgentReady && options_.snapshot_on_pre_exec) ||
+                        (event == doorbell::Event::kImageAwaited && options_.snapshot_on_kernel);
   if (triggers && !options_.snapshot_out.empty()) trigger_snapshot();
   report(control_event(event), argument, at_ns);
 }

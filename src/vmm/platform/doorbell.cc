@@ -11,6 +11,7 @@ namespace {
 constexpr std::uint64_t kEventOffset = doorbell::kPortEvent - doorbell::kPortBase;
 constexpr std::uint64_t kGenerationOffset = doorbell::kPortGeneration - doorbell::kPortBase;
 constexpr std::uint64_t kMagicOffset = doorbell::kPortMagic - doorbell::kPortBase;
+constexpr std::uint64_t kBoundDisksOffset = doorbell::kPortBoundDisks - doorbell::kPortBase;
 
 std::optional<doorbell::Event> known_event(std::uint8_t id) {
   const auto event = static_cast<doorbell::Event>(id);
@@ -20,6 +21,7 @@ std::optional<doorbell::Event> known_event(std::uint8_t id) {
     case doorbell::Event::kWorkloadStart:
     case doorbell::Event::kWorkloadExit:
     case doorbell::Event::kFatal:
+    case doorbell::Event::kImageAwaited:
       return event;
   }
   return std::nullopt;
@@ -33,6 +35,7 @@ void Doorbell::read(std::uint64_t offset, std::span<std::byte> out) {
   if (out.size() != sizeof(value)) return;
   if (offset == kGenerationOffset) value = generation_;
   if (offset == kMagicOffset) value = doorbell::kMagic;
+  if (offset == kBoundDisksOffset) value = bound_disks_;
   std::memcpy(out.data(), &value, sizeof(value));
 }
 

@@ -35,12 +35,15 @@ class Doorbell final : public BusDevice {
   std::uint32_t generation() const { return generation_; }
   // Before the vCPUs run.
   void set_generation(std::uint32_t generation) { generation_ = generation; }
+  // How many disks have a file. Any thread.
+  void set_bound_disks(std::uint32_t count) { bound_disks_ = count; }
   std::uint64_t unknown_events() const { return unknown_events_; }
 
  private:
   DoorbellSink* sink_;
   Log* log_;
   std::atomic<std::uint32_t> generation_;
+  std::atomic<std::uint32_t> bound_disks_{0};
   std::atomic<std::uint64_t> unknown_events_{0};
 };
 

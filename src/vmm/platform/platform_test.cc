@@ -82,7 +82,7 @@ TEST_F(DoorbellTest, other_widths_ports_and_events_do_nothing) {
   out<std::uint64_t>(0, 0x0100'0000);
   out<std::uint32_t>(4, 0x0100'0000);
   EXPECT_EQ(device.unknown_events(), 0u);
-  for (const std::uint32_t id : {0u, 6u, 255u}) out<std::uint32_t>(0, id << 24);
+  for (const std::uint32_t id : {0u, 7u, 255u}) out<std::uint32_t>(0, id << 24);
   EXPECT_EQ(device.unknown_events(), 3u);
   EXPECT_TRUE(sink.events.empty());
 }
@@ -96,6 +96,9 @@ TEST_F(DoorbellTest, reads_give_generation_and_magic) {
   EXPECT_EQ(in<std::uint16_t>(4), 0u);
   device.set_generation(8);
   EXPECT_EQ(in<std::uint32_t>(4), 8u);
+  device.set_bound_disks(3);
+  EXPECT_EQ(in<std::uint32_t>(12), 3u);
+  EXPECT_EQ(in<std::uint16_t>(12), 0u);
 }
 
 static_assert(doorbell::kPortBase == addr_map::kDoorbellPort);

@@ -62,8 +62,10 @@ class Members {
     if (value > limit) return set(beyond(name(key), value, limit));
     out = static_cast<T>(value);
   }
-  void boolean(const std::string& key, bool& out) {
-    const Json* member = need(key);
+  void boolean(const std::string& key, bool& out) { take_boolean(need(key), key, out); }
+  // `out` stays as it is when it is missing.
+  void optional_boolean(const std::string& key, bool& out) { take_boolean(find(key), key, out); }
+  void take_boolean(const Json* member, const std::string& key, bool& out) {
     if (member == nullptr) return;
     if (!member->is_boolean()) return refuse(key, "is neither true nor false");
     out = member->get<bool>();
@@ -224,6 +226,7 @@ std::string encode_manifest(const SnapshotManifest& m) {
                {"state_crc", m.state_crc},
                {"memory_digest", m.memory_digest},
                {"annotations", m.annotations}};
+  if (m.awaits_image) json["awaits_image"] = true;
   if (m.base) json["base"] = {{"path", m.base->path}, {"memory_digest", m.base->memory_digest}};
   if (m.disk) json["disk"] = {{"serial", m.disk->serial}, {"bytes", m.disk->bytes}};
   return dump_json(json, 2) + "\n";
@@ -255,6 +258,7 @@ Result<SnapshotManifest> decode_manifest(std::string_view text) {
   members.number("state_crc", m.state_crc);
   memory_digest(members, m.memory_digest);
   SM_TRY_STATUS(decode_devices(members, m.devices));
+  members.optional_boolean("awaits_image", m.awaits_image);
   SM_TRY_STATUS(decode_base(members, m.base));
   SM_TRY_STATUS(decode_disk(members, m));
   SM_TRY_STATUS(decode_annotations(members, m.annotations));

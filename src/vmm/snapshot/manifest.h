@@ -61,6 +61,8 @@ struct SnapshotManifest {
   std::uint64_t memory_bytes = 0;
   std::uint32_t vcpus = 0;
   std::vector<SnapshotDevice> devices;
+  // Saved before the machine had an image: its empty disks are to be bound when it goes on.
+  bool awaits_image = false;
   std::int64_t created_unix_ns = 0;
   std::uint64_t state_bytes = 0;
   std::uint32_t state_crc = 0;  // CRC-32C of the whole state.bin

@@ -37,6 +37,7 @@ TEST(SnapshotManifest, ComesBack) {
   ASSERT_TRUE(again.has_value()) << again.error().text();
   EXPECT_EQ(*again, m);
   m.base.reset();
+  m.awaits_image = true;
   m.annotations.clear();
   m.devices.clear();
   m.created_unix_ns = std::numeric_limits<std::int64_t>::max();
@@ -80,6 +81,21 @@ TEST(SnapshotManifest, ADiskComesBackAndIsOneOfTheDevices) {
   Json uneven = good;
   uneven["disk"]["bytes"] = uneven["devices"][2]["bytes"] = 8192 + 512;
   EXPECT_EQ(code_of(uneven), Code::kCorrupt);
+}
+
+// So that programs that do not know the key read all snapshots of images.
+TEST(SnapshotManifest, AwaitsImageIsWrittenOnlyWhenTrue) {
+  SnapshotManifest m = full_manifest();
+  EXPECT_EQ(encode_manifest(m).find("awaits_image"), std::string::npos);
+  m.awaits_image = true;
+  Json json = Json::parse(encode_manifest(m));
+  EXPECT_EQ(json.at("awaits_image"), true);
+  json["awaits_image"] = false;
+  EXPECT_FALSE(decode_manifest(json.dump()).value().awaits_image);
+  for (const Json& bad : {Json(1), Json("true"), Json(nullptr), Json::array()}) {
+    json["awaits_image"] = bad;
+    EXPECT_EQ(code_of(json), Code::kCorrupt) << bad;
+  }
 }
 
 TEST(SnapshotManifest, NamesOtherFormats) {

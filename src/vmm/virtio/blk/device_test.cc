@@ -180,6 +180,76 @@ TEST_F(BlkDeviceTest, disk_bound_late_announces_its_capacity) {
   EXPECT_EQ(status(in), VIRTIO_BLK_S_OK);
 }
 
+// Whatever a guest asks of a disk that nothing is bound to fails, the name excepted, and nothing of
+// it is carried out later.
+TEST_F(BlkDeviceTest, empty_disk_refuses_everything_and_stays_usable) {
+  start(Access::kReadWrite, nullptr);
+  const std::string sector(512, 'x');
+  const blk::Range all{.sector = 0, .num_sectors = 8, .flags = 0};
+  const auto range = std::as_bytes(std::span(&all, 1));
+  std::vector<BuiltChain> refused;
+  for (const std::uint64_t at : {std::uint64_t{0}, std::uint64_t{1}, ~std::uint64_t{0}}) {
+    refused.push_back(request(VIRTIO_BLK_T_IN, at).writable(513).offer());
+    refused.push_back(request(VIRTIO_BLK_T_IN, at).writable(1).offer());
+    refused.push_back(request(VIRTIO_BLK_T_OUT, at).readable(sector).writable(1).offer());
+    refused.push_back(request(VIRTIO_BLK_T_OUT, at).writable(1).offer());
+    refused.push_back(request(VIRTIO_BLK_T_DISCARD, at).readable(range).writable(1).offer());
+    refused.push_back(request(VIRTIO_BLK_T_WRITE_ZEROES, at).readable(range).writable(1).offer());
+    refused.push_back(request(VIRTIO_BLK_T_FLUSH, at).writable(1).offer());
+    refused.push_back(request(0xdead'beef, at).writable(1).offer());
+  }
+  const BuiltChain name = request(VIRTIO_BLK_T_GET_ID, 0).writable(21).offer();
+  driver_->kick(0);
+  ASSERT_TRUE(
+      test::run_until(*loop_, [&] { return driver_->ring(0).used_index() == refused.size() + 1; }));
+  for (const BuiltChain& chain : refused) EXPECT_EQ(status(chain), VIRTIO_BLK_S_IOERR);
+  EXPECT_EQ(status(name), VIRTIO_BLK_S_OK);
+  EXPECT_FALSE(device_->changed());
+
+  ASSERT_TRUE(device_->bind(file_disk(Access::kReadWrite)));
+  const BuiltChain in = request(VIRTIO_BLK_T_IN, 0).writable(513).offer();
+  driver_->kick(0);
+  ASSERT_TRUE(
+      test::run_until(*loop_, [&] { return driver_->ring(0).used_index() == refused.size() + 2; }));
+  EXPECT_EQ(status(in), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(as_text(in.written(*memory_, 0, 512)), std::string(512, '\0'));
+}
+
+TEST_F(BlkDeviceTest, disk_bound_before_there_is_a_driver_is_announced_to_it) {
+  device_ = must(BlkDevice::create({.name = "blk", .serial = "data"}, nullptr));
+  transport_ = must(MmioTransport::create(
+      {*device_, *memory_, std::make_unique<test::IrqLineFake>(interrupts_), *loop_, log_}));
+  ASSERT_TRUE(device_->bind(file_disk(Access::kReadOnly)));
+  EXPECT_EQ(interrupts_, 0);
+  driver_ = std::make_unique<VirtioDriverFake>(*transport_, arena_);
+  ASSERT_TRUE(driver_->start(128));
+  EXPECT_EQ(driver_->interrupt_status(), std::uint32_t{VIRTIO_MMIO_INT_CONFIG});
+  EXPECT_EQ(driver_->read_config<std::uint64_t>(0), kDiskBytes / 512);
+}
+
+TEST_F(BlkDeviceTest, saved_empty_disk_gets_one_when_it_goes_on) {
+  start(Access::kReadOnly, nullptr);
+  EXPECT_EQ(device_->describe().bytes, 0u);
+  const VirtioState saved = transport_->state();
+  auto device = must(BlkDevice::create({.name = "blk", .serial = "data"}, nullptr));
+  std::atomic<int> interrupts{0};
+  auto transport = must(MmioTransport::create(
+      {*device, *memory_, std::make_unique<test::IrqLineFake>(interrupts), *loop_, log_}));
+  ASSERT_TRUE(transport->set_state(saved));
+  ASSERT_TRUE(device->bind(file_disk(Access::kReadOnly)));
+  EXPECT_EQ(interrupts, 1);
+  EXPECT_EQ(transport->state().interrupt_status, std::uint32_t{VIRTIO_MMIO_INT_CONFIG});
+  EXPECT_EQ(transport->state().config_generation, saved.config_generation + 1);
+  EXPECT_EQ(device->describe().bytes, kDiskBytes);
+
+  // Its driver has taken the disk as read-only: a writable one in its place is another device.
+  auto writable = must(
+      BlkDevice::create({.name = "blk", .serial = "data", .access = Access::kReadWrite}, nullptr));
+  auto other = must(MmioTransport::create(
+      {*writable, *memory_, std::make_unique<test::IrqLineFake>(interrupts), *loop_, log_}));
+  EXPECT_FALSE(other->set_state(saved));
+}
+
 TEST_F(BlkDeviceTest, without_the_flush_feature_writes_still_work) {
   start(Access::kReadWrite, file_disk(Access::kReadWrite));
   driver_->reset();
