@@ -207,7 +207,7 @@ class Machine {
 
   void run() {
     for (int steps = 0; steps < 200 && input_.remaining_bytes() != 0; ++steps) {
-      step(input_.ConsumeIntegralInRange<int>(0, 18));
+      step(input_.ConsumeIntegralInRange<int>(0, 19));
       SM_CHECK(server_->connections() <= 4 + 1);
       drain_link();
     }
@@ -324,6 +324,8 @@ class Machine {
         return;
       case 16:
         return send(agent::encode_signal_main(input_.ConsumeIntegralInRange<std::uint32_t>(0, 66)));
+      case 17:
+        return send(agent::encode_attach_main());
       default:
         return turn();
     }

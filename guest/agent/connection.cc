@@ -26,7 +26,10 @@ constexpr std::size_t kHighWater = 256u << 10;
 }  // namespace
 
 Connection::Connection(const Services& services, UniqueFd socket, std::uint64_t id)
-    : services_(services), socket_(std::move(socket)), id_(id) {
+    : services_(services),
+      socket_(std::move(socket)),
+      id_(id),
+      generation_(services.server.generation()) {
   watch_ = std::make_unique<FdWatch>(services_.loop, socket_.get(),
                                      [this](std::uint32_t events) { on_events(events); });
 }
@@ -34,7 +37,7 @@ Connection::Connection(const Services& services, UniqueFd socket, std::uint64_t 
 Connection::~Connection() { cancel_timer(); }
 
 void Connection::start() {
-  send(agent::encode_hello({.generation = services_.server.generation()}));
+  send(agent::encode_hello({.generation = generation_}));
   set_timer(now() + services_.server.options().request_timeout);
   update_watch();
 }
@@ -155,6 +158,8 @@ Status Connection::handle_request(agent::Frame& frame) {
       return start_forward(frame);
     case FrameType::kSignalMain:
       return signal_main(frame);
+    case FrameType::kAttachMain:
+      return attach_main(frame);
     default:
       return fail(Code::kCorrupt, "agent protocol: not a request");
   }
@@ -182,6 +187,19 @@ Status Connection::signal_main(const agent::Frame& frame) {
   }
   send(agent::encode_done());
   finish();
+  return {};
+}
+
+Status Connection::attach_main(const agent::Frame& frame) {
+  if (!frame.payload.empty()) return fail(Code::kCorrupt, "agent protocol: malformed attach");
+  auto session = services_.server.take_kept();
+  if (!session || !session->attach(*this)) {
+    finish_with_error(
+        {ErrorKind::kNoWorkload, 0, "no main workload of this machine waits for a connection"});
+    return {};
+  }
+  state_ = State::kServing;
+  session_ = std::move(session);
   return {};
 }
 
@@ -248,6 +266,10 @@ void Connection::close() {
   state_ = State::kClosed;
   cancel_timer();
   watch_.reset();
+  const bool copied = services_.server.generation() != generation_;
+  if (copied && session_ && session_->outlive_connection()) {
+    services_.server.keep(std::move(session_));
+  }
   session_.reset();
   socket_.reset();
   services_.server.retire(id_);

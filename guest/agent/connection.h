@@ -48,6 +48,7 @@ class Connection {
   void refuse_until_resumed();
   Status start_exec(const agent::Frame& frame);
   Status signal_main(const agent::Frame& frame);
+  Status attach_main(const agent::Frame& frame);
   Status start_file(const agent::Frame& frame);
   Status start_forward(const agent::Frame& frame);
   Status start_resume(agent::Frame& frame);
@@ -66,6 +67,7 @@ class Connection {
   ByteQueue out_;
   std::unique_ptr<Session> session_;
   TimerId timer_ = TimerId::kNone;
+  std::uint32_t generation_;  // in which it was opened
   bool shut_down_ = false;
   bool wait_without_limit_ = false;
 };

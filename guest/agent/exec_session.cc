@@ -12,6 +12,7 @@
 
 #include "agent/connection.h"
 #include "agent/own_program.h"
+#include "agent/server.h"
 #include "agent/workload.h"
 #include "base/file.h"
 
@@ -22,6 +23,9 @@ namespace {
 using agent::ErrorKind;
 using agent::FrameType;
 using agent::Stream;
+
+// So long does the output of a main workload that has lost its connection wait for another.
+constexpr auto kAttachPatience = std::chrono::seconds(5);
 
 struct Pipe {
   UniqueFd read;
@@ -73,7 +77,7 @@ struct ExecSession::Pipes {
 
 ExecSession::ExecSession(Connection& connection, const Services& services,
                          agent::ExecRequest request)
-    : connection_(connection),
+    : connection_(&connection),
       services_(services),
       request_(std::move(request)),
       channel_(services.loop, [this](auto report) { on_report(std::move(report)); }),
@@ -83,6 +87,7 @@ ExecSession::ExecSession(Connection& connection, const Services& services,
 
 ExecSession::~ExecSession() {
   if (timer_ != TimerId::kNone) services_.loop.cancel_timer(timer_);
+  if (attach_timer_ != TimerId::kNone) services_.loop.cancel_timer(attach_timer_);
   if (pid_ > 0 && !end_) {
     services_.processes.kill_all(pid_);
     services_.processes.forget(pid_);
@@ -225,7 +230,7 @@ void ExecSession::on_report(std::optional<ChildChannel::Report> report) {
 
 void ExecSession::on_started() {
   started_ = true;
-  connection_.send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
+  connection_->send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
   if (request_.detached) return detach();
   if (host_in_.valid()) stdin_.start(std::move(host_in_), request_.tty);
   stdout_.start(std::move(host_out_), request_.tty);
@@ -255,7 +260,7 @@ void ExecSession::detach() {
     services_.processes.forget(pid_);
   }
   pid_ = -1;
-  connection_.finish();
+  connection_->finish();
 }
 
 void ExecSession::on_end(const ProcessEnd& end) {
@@ -291,14 +296,16 @@ void ExecSession::report_exit() {
   if (request_.main) {
     services_.workload.set_status(report.signalled ? 128 + report.value : report.value);
   }
-  connection_.send(agent::encode_exit(report));
-  connection_.finish(request_.main);
+  if (connection_ == nullptr) return services_.server.drop_kept();
+  connection_->send(agent::encode_exit(report));
+  connection_->finish(request_.main);
 }
 
 void ExecSession::fail(const agent::ErrorReport& error) {
   complete_ = true;
   if (request_.main) services_.workload.set_status(exit_status_for(error.kind));
-  connection_.finish_with_error(error, request_.main);
+  if (connection_ == nullptr) return services_.server.drop_kept();
+  connection_->finish_with_error(error, request_.main);
 }
 
 Status ExecSession::on_frame(const agent::Frame& frame) {
@@ -355,6 +362,38 @@ Status ExecSession::on_resize(const agent::Frame& frame) {
 void ExecSession::on_room() {
   stdout_.on_room();
   stderr_.on_room();
+}
+
+void ExecSession::set_connection(Connection* connection) {
+  connection_ = connection;
+  stdin_.set_connection(connection);
+  stdout_.set_connection(connection);
+  stderr_.set_connection(connection);
+}
+
+// Its input stays open, without anybody who writes. Its output waits for somebody who attaches to
+// it, but not for long.
+bool ExecSession::outlive_connection() {
+  if (!request_.main || !started_ || complete_) return false;
+  stdout_.hold();
+  stderr_.hold();
+  set_connection(nullptr);
+  attach_timer_ = services_.loop.add_timer(now() + kAttachPatience, [this] {
+    attach_timer_ = TimerId::kNone;
+    stdout_.drop();
+    stderr_.drop();
+  });
+  return true;
+}
+
+bool ExecSession::attach(Connection& connection) {
+  if (complete_) return false;
+  if (attach_timer_ != TimerId::kNone) {
+    services_.loop.cancel_timer(std::exchange(attach_timer_, TimerId::kNone));
+  }
+  connection.send(agent::encode_started({.pid = static_cast<std::uint32_t>(pid_)}));
+  set_connection(&connection);
+  return true;
 }
 
 }  // namespace sm::guest

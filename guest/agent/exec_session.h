@@ -1,6 +1,7 @@
 // ExecSession: one program of the guest for one connection: start, streams, signals, timeout, exit.
 // It lives until the connection is closed; a program that still runs then is killed, unless it is
-// detached: then it is nobody's from its start on.
+// detached: then it is nobody's from its start on. A main workload that runs in a copy of the
+// machine, where no connection leads to it, goes on by itself and ends the machine when it ends.
 #pragma once
 
 #include <sys/types.h>
@@ -29,6 +30,8 @@ class ExecSession final : public Session {
   void start();
   Status on_frame(const agent::Frame& frame) override;
   void on_room() override;
+  bool outlive_connection() override;
+  bool attach(Connection& connection) override;
 
  private:
   struct Pipes;
@@ -51,8 +54,9 @@ class ExecSession final : public Session {
   void complete_if_done();
   void report_exit();
   void fail(const agent::ErrorReport& error);
+  void set_connection(Connection* connection);
 
-  Connection& connection_;
+  Connection* connection_;  // null once it was outlived
   Services services_;
   agent::ExecRequest request_;
   ChildChannel channel_;
@@ -74,6 +78,7 @@ class ExecSession final : public Session {
   std::uint64_t start_ns_ = 0;
   std::uint64_t end_ns_ = 0;
   TimerId timer_ = TimerId::kNone;
+  TimerId attach_timer_ = TimerId::kNone;  // until its output is dropped
 };
 
 }  // namespace sm::guest

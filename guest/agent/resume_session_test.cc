@@ -224,6 +224,109 @@ TEST(Resume, MainWorkloadIsRefusedWithoutTakingItsPlace) {
   EXPECT_EQ(host.finish().out, "main\n");
 }
 
+// A main workload that reads, prints more than a pipe holds, and waits for the file "go".
+HostConnection start_main(TestMachine& machine, const std::string& script) {
+  HostConnection host = machine.agent().connect();
+  agent::ExecRequest main = shell(script);
+  main.main = main.keep_stdin = true;
+  host.send(agent::encode_exec(main));
+  machine.agent().expect_link(LinkType::kWorkloadStart);
+  machine.agent().send_link_message({LinkType::kRelease});
+  host.expect_output("ready");
+  return host;
+}
+
+TEST(Resume, MainWorkloadOutlivesItsConnectionInACopy) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host =
+      start_main(machine, "echo ready; until [ -e " + go +
+                              " ]; do sleep 0.02; done; head -c 300000 /dev/zero; head -c 300000 "
+                              "/dev/zero >&2; echo done > " +
+                              go + "; cat; exit 9");
+  HostConnection other = machine.agent().connect();
+  other.send(agent::encode_exec(shell("echo $$; exec sleep 1000")));
+  other.expect_output("\n");
+  const pid_t pid = std::stoi(other.so_far().out);
+  machine.restore(1);
+  host.close();
+  other.close();
+  // What is not the main workload ends with its connection, as anywhere.
+  EXPECT_TRUE(testing::wait_until_gone(pid));
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  machine.put("/etc/go", "");
+  // Nobody reads its output, and it does not wait for that; its input is neither there nor at its
+  // end.
+  EXPECT_EQ(machine.output_of("until grep done " + go + "; do sleep 0.02; done"), "done\n");
+  HostConnection signal = machine.agent().connect();
+  signal.send(agent::encode_signal_main(SIGTERM));
+  signal.no_input();
+  EXPECT_TRUE(signal.finish().done);
+  EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 128u + SIGTERM);
+  EXPECT_EQ(machine.output_of("echo serves"), "serves\n");
+}
+
+TEST(Resume, AnotherConnectionGetsWhatTheMainWorkloadOfACopyPrints) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host =
+      start_main(machine, "echo ready; until [ -e " + go +
+                              " ]; do sleep 0.02; done; head -c 300000 /dev/zero; read line; "
+                              "echo got $line >&2; exit 9");
+  machine.restore(1);
+  host.close();
+  machine.put("/etc/go", "");
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  const Outcome outcome = again.finish("this\n");
+  EXPECT_TRUE(outcome.started.has_value());
+  EXPECT_EQ(outcome.out.size(), 300'000u);
+  EXPECT_EQ(outcome.err, "got this\n");
+  EXPECT_EQ(outcome.exit.value_or(agent::ExitReport{}).value, 9u);
+  again.close();
+  EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 9u);
+}
+
+TEST(Resume, OnlyAMainWorkloadThatHasLostItsConnectionGetsAnother) {
+  TestMachine machine;
+  const auto attach = [&] {
+    HostConnection host = machine.agent().connect();
+    host.send(agent::encode_attach_main());
+    host.no_input();
+    return host.finish().error.value_or(agent::ErrorReport{}).kind;
+  };
+  EXPECT_EQ(attach(), ErrorKind::kNoWorkload);
+  HostConnection host = start_main(machine, "echo ready; sleep 1000");
+  EXPECT_EQ(attach(), ErrorKind::kNoWorkload);
+  machine.restore(1);
+  EXPECT_EQ(attach(), ErrorKind::kResume);
+  host.close();
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  const auto started = again.next();
+  ASSERT_TRUE(started.has_value());
+  EXPECT_EQ(attach(), ErrorKind::kNoWorkload);
+  // It is the workload's connection now, as the first one was.
+  again.close();
+  EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 137u);
+}
+
+TEST(Resume, MainWorkloadOfACopyEndsItWithItsOwnStatus) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host =
+      start_main(machine, "echo ready; until [ -e " + go + " ]; do sleep 0.02; done; exit 9");
+  machine.restore(1);
+  host.close();
+  // The next copy of the copy: no connection is lost there.
+  machine.restore(2);
+  ASSERT_TRUE(machine.resume(request_for(2)).report.has_value());
+  machine.put("/etc/go", "");
+  EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 9u);
+}
+
 TEST(Resume, FreshMachineAcceptsOne) {
   TestMachine machine;
   EXPECT_TRUE(machine.resume(request_for(0)).report.has_value());

@@ -7,6 +7,7 @@
 #include "agent/connection.h"
 #include "agent/forwarder.h"
 #include "agent/kernel_controls.h"
+#include "agent/session.h"
 #include "base/file.h"
 
 namespace sm::guest {
@@ -63,6 +64,14 @@ void Server::retire(std::uint64_t id) {
     connections_.erase(id);
     forwarders_.erase(id);
   });
+}
+
+void Server::keep(std::unique_ptr<Session> session) { kept_ = std::move(session); }
+
+std::unique_ptr<Session> Server::take_kept() { return std::move(kept_); }
+
+void Server::drop_kept() {
+  loop_.post([this] { kept_.reset(); });
 }
 
 }  // namespace sm::guest

@@ -20,6 +20,7 @@ namespace sm::guest {
 class Connection;
 class Forwarder;
 class KernelControls;
+class Session;
 
 struct ServerOptions {
   std::string cgroup_base;  // empty: no cgroups
@@ -68,6 +69,13 @@ class Server {
   void acknowledge(std::uint32_t generation) { acknowledged_ = generation; }
   // Destroys a connection or forwarder once its callbacks have returned.
   void retire(std::uint64_t id);
+  // The session of the main workload in a copy of its machine: it lost its connection, which does
+  // not end it.
+  void keep(std::unique_ptr<Session> session);
+  // For another connection; null when there is none.
+  std::unique_ptr<Session> take_kept();
+  // It is over. Once its callbacks have returned it is destroyed.
+  void drop_kept();
   // Turns a connection into a forwarded TCP stream; `first` was received behind the request.
   void forward(UniqueFd socket, std::vector<std::byte> unsent, std::vector<std::byte> first,
                std::uint16_t port);
@@ -89,6 +97,7 @@ class Server {
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Forwarder>> forwarders_;
+  std::unique_ptr<Session> kept_;
 };
 
 }  // namespace sm::guest

@@ -7,6 +7,8 @@
 
 namespace sm::guest {
 
+class Connection;
+
 class Session {
  public:
   // The connection is closed: whatever still runs for it is ended.
@@ -16,6 +18,11 @@ class Session {
   virtual Status on_frame(const agent::Frame& frame) = 0;
   // The connection can queue output again.
   virtual void on_room() = 0;
+  // The connection is lost because this machine is a copy of the one in which it was open. True:
+  // the session goes on without one, and says Server::drop_kept() when it is over.
+  virtual bool outlive_connection() { return false; }
+  // One that did gets another connection; false when it is over.
+  virtual bool attach(Connection& /*connection*/) { return false; }
 };
 
 // An ErrorReport as a value: what a session could not do.

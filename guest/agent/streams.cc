@@ -24,7 +24,7 @@ constexpr std::uint64_t kMaxCredit = 1u << 30;
 }  // namespace
 
 InputStream::InputStream(Connection& connection, EventLoop& loop)
-    : connection_(connection), loop_(loop) {}
+    : connection_(&connection), loop_(loop) {}
 
 void InputStream::start(UniqueFd fd, bool is_pty) {
   if (closed_) return;
@@ -80,7 +80,9 @@ void InputStream::grant(std::size_t written) {
   owed_ += static_cast<std::uint32_t>(written);
   if (owed_ < kGrantStep) return;
   window_ += owed_;
-  connection_.send(agent::encode_window(agent::Stream::kStdin, owed_));
+  if (connection_ != nullptr) {
+    connection_->send(agent::encode_window(agent::Stream::kStdin, owed_));
+  }
   owed_ = 0;
 }
 
@@ -94,7 +96,10 @@ void InputStream::end_pty_input() {
 
 OutputStream::OutputStream(Connection& connection, EventLoop& loop, agent::Stream stream,
                            std::function<void()> on_finished)
-    : connection_(connection), loop_(loop), stream_(stream), on_finished_(std::move(on_finished)) {}
+    : connection_(&connection),
+      loop_(loop),
+      stream_(stream),
+      on_finished_(std::move(on_finished)) {}
 
 void OutputStream::start(UniqueFd fd, bool is_pty) {
   fd_ = std::move(fd);
@@ -137,7 +142,7 @@ void OutputStream::pump() {
   }
   while (fd_.valid()) {
     if (!has_more_now()) return finish();
-    if (credit_ == 0 || !connection_.has_room()) return watch_->want(0);
+    if (!has_room()) return watch_->want(0);
     if (!read_once()) return;
   }
 }
@@ -151,7 +156,8 @@ bool OutputStream::has_more_now() const {
 // False when the stream has ended.
 bool OutputStream::read_once() {
   std::array<std::byte, agent::kMaxData> buffer;
-  auto limit = std::min<std::uint64_t>(credit_, buffer.size());
+  auto limit = std::uint64_t{buffer.size()};
+  if (connection_ != nullptr) limit = std::min(limit, credit_);
   if (process_ended_) limit = std::min(limit, remaining_);
   if (limit == 0) return true;
   const ssize_t n = ::read(fd_.get(), buffer.data(), static_cast<std::size_t>(limit));
@@ -162,20 +168,38 @@ bool OutputStream::read_once() {
     return false;
   }
   const auto got = static_cast<std::size_t>(n);
-  credit_ -= got;
   if (process_ended_) remaining_ -= got;
-  connection_.send(agent::encode_data(stream_, std::span(buffer).first(got)));
+  if (connection_ == nullptr) return true;
+  credit_ -= got;
+  connection_->send(agent::encode_data(stream_, std::span(buffer).first(got)));
   return true;
 }
 
-void OutputStream::update_watch() {
-  watch_->want(credit_ > 0 && connection_.has_room() ? EPOLLIN : 0u);
+void OutputStream::set_connection(Connection* connection) {
+  connection_ = connection;
+  credit_ = agent::kInitialWindow;
+  if (connection != nullptr) held_ = false;
+  // It ended while nobody could be told.
+  if (connection != nullptr && !fd_.valid()) connection->send(agent::encode_data(stream_, {}));
+  on_room();
 }
+
+void OutputStream::drop() {
+  held_ = false;
+  on_room();
+}
+
+bool OutputStream::has_room() const {
+  if (connection_ == nullptr) return !held_;
+  return credit_ > 0 && connection_->has_room();
+}
+
+void OutputStream::update_watch() { watch_->want(has_room() ? EPOLLIN : 0u); }
 
 void OutputStream::finish() {
   watch_.reset();
   fd_.reset();
-  connection_.send(agent::encode_data(stream_, {}));
+  if (connection_ != nullptr) connection_->send(agent::encode_data(stream_, {}));
   on_finished_();
 }
 

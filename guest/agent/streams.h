@@ -29,13 +29,15 @@ class InputStream {
   void receive_end();
   // Closes at once; later bytes are ignored.
   void close();
+  // Null: nobody is told what was written.
+  void set_connection(Connection* connection) { connection_ = connection; }
 
  private:
   void pump();
   void grant(std::size_t written);
   void end_pty_input();
 
-  Connection& connection_;
+  Connection* connection_;
   EventLoop& loop_;
   UniqueFd fd_;
   std::unique_ptr<FdWatch> watch_;
@@ -60,6 +62,12 @@ class OutputStream {
   // The process has ended: sends what is there now, without waiting for those who still hold the
   // other end.
   void process_ended();
+  // Another one, with windows of its own; null: what comes is dropped, so that its writer need not
+  // wait, unless it is held.
+  void set_connection(Connection* connection);
+  // Without a connection: what comes waits, from now on, and is dropped after all.
+  void hold() { held_ = true; }
+  void drop();
   // Nothing to wait for: never started, or ended.
   bool finished() const { return !fd_.valid(); }
 
@@ -67,10 +75,11 @@ class OutputStream {
   void pump();
   bool read_once();
   bool has_more_now() const;
+  bool has_room() const;
   void update_watch();
   void finish();
 
-  Connection& connection_;
+  Connection* connection_;
   EventLoop& loop_;
   agent::Stream stream_;
   std::function<void()> on_finished_;
@@ -80,6 +89,7 @@ class OutputStream {
   std::uint64_t remaining_ = 0;  // once the process has ended
   bool is_pty_ = false;
   bool process_ended_ = false;
+  bool held_ = false;
 };
 
 }  // namespace sm::guest

@@ -1,5 +1,4 @@
-// `snapshot ls|inspect|verify|rm`: the saved VMs that `run` keeps, and those in folders of the
-// user's.
+// `snapshot create|ls|inspect|verify|rm`: the saved VMs of the user's, and those that `run` keeps.
 #include <fmt/format.h>
 
 #include <array>
@@ -10,9 +9,13 @@
 #include "cli/commands.h"
 #include "cli/image_command.h"
 #include "cli/sizes.h"
+#include "cli/vm_command.h"
 #include "oci/text.h"
+#include "runtime/bake/saved_machine.h"
 #include "runtime/bake/snapshot_cache.h"
 #include "runtime/bake/tag_store.h"
+#include "runtime/keeper/keeper_client.h"
+#include "runtime/keeper/vm_registry.h"
 #include "runtime/paths.h"
 #include "vmm/snapshot/snapshot_dir.h"
 
@@ -70,6 +73,58 @@ std::string created(const SnapshotManifest& manifest) {
   if (::gmtime_r(&seconds, &fields) == nullptr) return "";
   std::array<char, 32> text{};
   return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &fields)};
+}
+
+// ---- create ------------------------------------------------------------------------------------
+
+// The keeper's own limits end it before: this is for one that does not answer.
+constexpr Duration kMostSaves = std::chrono::minutes(15);
+
+Result<std::string> new_place(const std::string& word, bool replace) {
+  std::string path;
+  if (word.find('/') != std::string::npos) {
+    path = SM_TRY(absolute_path(word));
+  } else {
+    SM_TRY_STATUS(TagStore::check(word));
+    const TagStore tags = SM_TRY(TagStore::open(SM_TRY(cache_dir())));
+    if (!replace && tags.has(word)) {
+      return fail(Code::kInvalidArgument, "there is a snapshot with the tag " + printable(word),
+                  "use another tag, or --force to replace it");
+    }
+    path = tags.path(word);
+  }
+  SM_TRY_STATUS(check_snapshot_place(path, replace));
+  return path;
+}
+
+Status create(bool replace, const std::vector<std::string>& words) {
+  const auto registry = SM_TRY(VmRegistry::open());
+  const VmRecord vm = SM_TRY(registry.find(words[0]));
+  if (vm.state != VmState::kPaused) SM_TRY_STATUS(check_running(vm));
+  const std::string path = SM_TRY(new_place(words[1], replace));
+  const KeeperReply reply = SM_TRY(ask_vm(registry, vm,
+                                          {.verb = KeeperVerb::kSave,
+                                           .signal = 0,
+                                           .seconds = std::nullopt,
+                                           .text = path,
+                                           .replace = replace},
+                                          kMostSaves));
+  fmt::print("{}: {} of memory, the VM stood still for {:.1f} ms\n", printable(words[1]),
+             human_size(reply.saved_bytes), static_cast<double>(reply.pause_ns) / 1e6);
+  return {};
+}
+
+void add_create_of_vm(Command& group, Action& chosen) {
+  Command* command = group.add_subcommand(
+      "create", "Save a VM that runs and goes on: create [OPTIONS] VM TAG|DIR");
+  command->footer(
+      "VM is a name or id of `ps`. DIR is a new folder, with a slash in its name. `restore` goes "
+      "on\n"
+      "from it, as often as wanted; a paused VM stays paused, its copies run.");
+  auto force = std::make_shared<bool>(false);
+  command->add_flag("-f,--force", *force, "Replace a snapshot that is there");
+  set_image_action(*command, chosen, {2, 2, "a VM and a TAG"}, {},
+                   [force](const auto& words) { return create(*force, words); });
 }
 
 // ---- ls ----------------------------------------------------------------------------------------
@@ -175,9 +230,11 @@ void add_rm(Command& group, Action& chosen) {
 }  // namespace
 
 void add_snapshot(Command& app, Action& chosen) {
-  Command* group = app.add_subcommand("snapshot", "Manage saved VMs: ls, inspect, verify, rm");
+  Command* group =
+      app.add_subcommand("snapshot", "Manage saved VMs: create, ls, inspect, verify, rm");
   group->footer("SNAPSHOT is the beginning of a name of `snapshot ls`, or a folder.");
   group->require_subcommand(1);
+  add_create_of_vm(*group, chosen);
   add_ls(*group, chosen);
   set_image_action(
       *group->add_subcommand("inspect", "Print a saved VM's manifest: inspect SNAPSHOT..."), chosen,

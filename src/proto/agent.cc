@@ -266,6 +266,8 @@ std::vector<std::byte> encode_signal(std::uint32_t signal) {
   return frame(FrameType::kSignal, std::move(w));
 }
 
+std::vector<std::byte> encode_attach_main() { return frame(FrameType::kAttachMain, {}); }
+
 std::vector<std::byte> encode_signal_main(std::uint32_t signal) {
   ByteWriter w;
   w.put(signal);
@@ -509,7 +511,7 @@ Result<std::optional<Frame>> FrameParser::next() {
   const auto type = *r.take<std::uint8_t>();
   const auto stream = *r.take<std::uint8_t>();
   const auto reserved = *r.take<std::uint16_t>();
-  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kSignalMain) || stream > 2 ||
+  if (type < 1 || type > static_cast<std::uint8_t>(FrameType::kAttachMain) || stream > 2 ||
       reserved != 0) {
     return malformed("frame header");
   }

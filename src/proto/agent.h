@@ -29,7 +29,8 @@ inline constexpr std::uint16_t kVersion = 1;
 // What a version grows by: requests that an older agent does not know, which then refuses them. A
 // snapshot has the agent of its day.
 //   1: kSignalMain
-inline constexpr std::uint16_t kRevision = 1;
+//   2: kAttachMain
+inline constexpr std::uint16_t kRevision = 2;
 
 inline constexpr std::size_t kHeaderSize = 8;
 inline constexpr std::size_t kMaxPayload = 4u << 20;  // requests carry argv and environment
@@ -59,6 +60,9 @@ enum class FrameType : std::uint8_t {
   kResumed = 15,  // agent: ResumeReport; the last frame of a resume
   // host: u32 signal number for the process group of the main workload; answer: kDone. Revision 1
   kSignalMain = 16,
+  // host: nothing; the connection becomes that of the main workload, which lost its own by a
+  // restore; answer: kStarted and all that follows it in an exec. Revision 2
+  kAttachMain = 17,
 };
 
 // Streams of kData and kWindow: as the file descriptors of the guest process.
@@ -244,6 +248,7 @@ std::vector<std::byte> encode_data(Stream stream, std::span<const std::byte> byt
 std::vector<std::byte> encode_window(Stream stream, std::uint32_t bytes);
 std::vector<std::byte> encode_signal(std::uint32_t signal);
 std::vector<std::byte> encode_signal_main(std::uint32_t signal);
+std::vector<std::byte> encode_attach_main();
 std::vector<std::byte> encode_resize(const WindowSize& size);
 std::vector<std::byte> encode_started(const Started& started);
 std::vector<std::byte> encode_exit(const ExitReport& report);

@@ -57,6 +57,12 @@ TEST(AgentProtocol, hello_carries_the_revision_which_is_none_of_its_version) {
   }
 }
 
+TEST(AgentProtocol, attach_main_says_nothing_more) {
+  const Frame frame = only_frame(encode_attach_main());
+  EXPECT_EQ(frame.type, FrameType::kAttachMain);
+  EXPECT_TRUE(frame.payload.empty());
+}
+
 TEST(AgentProtocol, signals_of_the_main_workload_have_a_range) {
   const Frame frame = only_frame(encode_signal_main(15));
   EXPECT_EQ(frame.type, FrameType::kSignalMain);
@@ -343,7 +349,8 @@ TEST(FrameParser, oversized_and_unknown_frames_are_refused_before_their_payload_
   EXPECT_FALSE(header(kMaxData + 1, 6));
   EXPECT_FALSE(header(kMaxPayload + 1, 2));
   EXPECT_FALSE(header(0, 0));
-  EXPECT_FALSE(header(0, 17));
+  EXPECT_TRUE(header(0, 17).value().has_value());  // the last one
+  EXPECT_FALSE(header(0, 18));
   EXPECT_TRUE(header(kMaxData, 6));
 }
 

@@ -37,11 +37,8 @@ json to_json(const Failure& m) {
 }
 json to_json(const Stop&) { return {{"type", "stop"}}; }
 json to_json(const SnapshotRequest& m) {
-  return {{"type", "snapshot"},
-          {"id", m.id},
-          {"changed_only", m.changed_only},
-          {"path", m.path},
-          {"replace", m.replace}};
+  return {{"type", "snapshot"}, {"id", m.id},           {"changed_only", m.changed_only},
+          {"path", m.path},     {"replace", m.replace}, {"disk", m.disk}};
 }
 json to_json(const PauseRequest& m) {
   return {{"type", m.pause ? "pause" : "resume"}, {"id", m.id}};
@@ -137,6 +134,7 @@ Result<Message> decode_numbered(const json& body, const std::string& type) {
     request.changed_only = SM_TRY(flag_of(body, "changed_only"));
     request.path = SM_TRY(text_of(body, "path"));
     request.replace = SM_TRY(flag_of(body, "replace"));
+    if (body.contains("disk")) request.disk = SM_TRY(flag_of(body, "disk"));
     return request;
   }
   if (type == "pause" || type == "resume") return PauseRequest{id, type == "pause"};

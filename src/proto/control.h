@@ -63,8 +63,11 @@ struct SnapshotRequest {
   // absolute path by itself, which its sandbox does not allow.
   std::string path;
   bool replace = false;  // an existing snapshot at `path`
+  // A third descriptor: a file of the size of the disk that the guest may write to, all holes,
+  // which gets what is on it. Only with an empty `path`.
+  bool disk = false;
 };
-inline constexpr std::size_t kSnapshotDescriptors = 2;
+inline constexpr std::size_t kSnapshotDescriptors = 2;  // and one more with `disk`
 
 // Parent -> worker: takes the guest off the CPU, or lets it go on. Answered likewise.
 struct PauseRequest {

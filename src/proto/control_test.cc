@@ -35,6 +35,10 @@ TEST(ControlProtocol, messages_survive_the_round_trip) {
   EXPECT_EQ(snapshot.path, "/a b");
   EXPECT_TRUE(snapshot.changed_only);
   EXPECT_FALSE(snapshot.replace);
+  EXPECT_FALSE(snapshot.disk);
+  SnapshotRequest with_disk;
+  with_disk.disk = true;
+  EXPECT_TRUE(std::get<SnapshotRequest>(round_trip(with_disk)).disk);
   EXPECT_FALSE(std::get<PauseRequest>(round_trip(PauseRequest{8, false})).pause);
   EXPECT_EQ(std::get<Done>(round_trip(Done{9, 1ull << 40, 3})).pause_ns, 1ull << 40);
   EXPECT_EQ(std::get<Refused>(round_trip(Refused{1, {"io", "full", "free some"}})).why.cause,
@@ -57,6 +61,7 @@ TEST(ControlProtocol, malformed_messages_are_refused) {
         R"({"type":"event","name":"what","argument":0,"at_ns":0})", R"({"type":"failure"})",
         R"({"type":"snapshot","id":1,"path":"/a","changed_only":1,"replace":false})",
         R"({"type":"snapshot","path":"/a","changed_only":true,"replace":false})",
+        R"({"type":"snapshot","id":1,"path":"","changed_only":true,"replace":false,"disk":1})",
         R"({"type":"pause"})", R"({"type":"refused","id":1})",
         // The leak sanitizer looks at these: long texts before what is missing.
         R"({"type":"refused","id":1,"code":"io","cause":"long enough for memory of its own"})",

@@ -21,18 +21,29 @@ constexpr std::uint32_t kGrantLump = agent::kInitialWindow / 4;
 Result<std::unique_ptr<ExecSession>> ExecSession::start(EventLoop& loop, UniqueFd socket,
                                                         const agent::ExecRequest& request,
                                                         Callbacks callbacks) {
-  SM_TRY_STATUS(set_nonblocking(socket.get(), true));
-  std::unique_ptr<ExecSession> session(
-      new ExecSession(loop, std::move(socket), std::move(callbacks)));
   auto frame = agent::encode_exec(request);
   if (frame.size() > agent::kHeaderSize + agent::kMaxPayload) {
     return fail(Code::kLimit, "command and environment are longer than 4 MiB",
                 "pass large data through standard input or a file");
   }
+  return open(loop, std::move(socket), std::move(frame), std::move(callbacks));
+}
+
+Result<std::unique_ptr<ExecSession>> ExecSession::attach_main(EventLoop& loop, UniqueFd socket,
+                                                              Callbacks callbacks) {
+  return open(loop, std::move(socket), agent::encode_attach_main(), std::move(callbacks));
+}
+
+Result<std::unique_ptr<ExecSession>> ExecSession::open(EventLoop& loop, UniqueFd socket,
+                                                       std::vector<std::byte> request,
+                                                       Callbacks callbacks) {
+  SM_TRY_STATUS(set_nonblocking(socket.get(), true));
+  std::unique_ptr<ExecSession> session(
+      new ExecSession(loop, std::move(socket), std::move(callbacks)));
   session->watch_ = SM_TRY(loop.add(session->socket_.get(), EPOLLIN,
                                     [s = session.get()](std::uint32_t e) { s->on_socket(e); }));
   session->enqueue(agent::encode_hello({}));
-  session->enqueue(std::move(frame));
+  session->enqueue(std::move(request));
   return session;
 }
 

@@ -35,6 +35,11 @@ class ExecSession {
   static Result<std::unique_ptr<ExecSession>> start(EventLoop& loop, UniqueFd socket,
                                                     const agent::ExecRequest& request,
                                                     Callbacks callbacks);
+  // The main workload of a restored machine, from now on: as if it had just been started.
+  // on_refused: none is there that has lost its connection by the restore; an agent of an older
+  // program also ends with it.
+  static Result<std::unique_ptr<ExecSession>> attach_main(EventLoop& loop, UniqueFd socket,
+                                                          Callbacks callbacks);
   ~ExecSession();
   ExecSession(const ExecSession&) = delete;
   ExecSession& operator=(const ExecSession&) = delete;
@@ -52,6 +57,9 @@ class ExecSession {
 
  private:
   ExecSession(EventLoop& loop, UniqueFd socket, Callbacks callbacks);
+  static Result<std::unique_ptr<ExecSession>> open(EventLoop& loop, UniqueFd socket,
+                                                   std::vector<std::byte> request,
+                                                   Callbacks callbacks);
 
   void on_socket(std::uint32_t events);
   void read_socket();

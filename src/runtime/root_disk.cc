@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/sparse_copy.h"
 #include "runtime/run_command.h"
 
 namespace sm {
@@ -207,6 +208,25 @@ Result<RootDisk> open_root_disk(const std::string& path) {
                 "put back what was there, or remove the VM");
   }
   return RootDisk{path, bytes};
+}
+
+Result<UniqueFd> copy_root_disk(int disk, std::uint64_t bytes, const std::string& snapshot,
+                                const std::string& folder) {
+  auto file = open_file(snapshot, O_RDWR | O_TMPFILE);
+  if (!file) {
+    // Not every file system has such files, and the snapshot may be where we must not write.
+    std::string name = folder + "/disk-XXXXXX";
+    file = UniqueFd(::mkostemp(name.data(), O_CLOEXEC));
+    if (!file->valid()) return fail_errno("make a disk in " + folder, errno);
+    ::unlink(name.c_str());
+  }
+  if (::ftruncate(file->get(), static_cast<off_t>(bytes)) < 0) {
+    return fail_errno("make a disk of " + std::to_string(bytes) + " bytes", errno);
+  }
+  if (auto copied = copy_sparse(disk, file->get(), bytes); !copied) {
+    return fail(std::move(copied).error().with("copy the disk of " + snapshot));
+  }
+  return std::move(*file);
 }
 
 std::uint64_t bytes_on_disk(const std::string& path) {

@@ -14,6 +14,7 @@
 #include "runtime/standard_streams.h"
 #include "runtime/terminal.h"
 #include "runtime/unix_connect.h"
+#include "runtime/vm/vm_saver.h"
 #include "runtime/worker_report.h"
 
 namespace sm {
@@ -53,6 +54,9 @@ class Session final : public SessionControl {
   void signal(int number) override;
   void end(int number) override;
   void pause(bool pause, std::function<void(Status)> done) override;
+  void save(SnapshotTarget target, SnapshotOrder::OnDone done) override {
+    saver_->save(std::move(target), /*stay_paused=*/false, std::move(done));
+  }
   pid_t worker_pid() const override { return worker_ ? worker_->pid() : 0; }
   std::size_t input_room() const override {
     return running() && config_.request.keep_stdin ? exec_->stdin_room() : 0;
@@ -68,6 +72,8 @@ class Session final : public SessionControl {
   void guarded_start();
   SessionOutcome outcome();
   void on_answer(std::uint64_t id, const Status& status);
+  void on_done(const control::Done& done);
+  void on_refused(const control::Refused& refused);
   Status start();
   void on_event(const control::Event& event);
   void on_worker_exit(int status);
@@ -76,6 +82,7 @@ class Session final : public SessionControl {
   void open_agent();
   void resume_guest();
   void open_exec();
+  void attach_workload();
   void on_started();
   void on_output(agent::Stream stream, std::span<const std::byte> bytes);
   void on_refused(const agent::ErrorReport& report);
@@ -92,6 +99,7 @@ class Session final : public SessionControl {
   const SessionSignals& signals_;
   std::unique_ptr<WorkerProcess> worker_;
   std::unique_ptr<SnapshotOrder> kernel_bake_, bake_;  // before the worker goes
+  std::unique_ptr<VmSaver> saver_;                     // likewise
   std::unique_ptr<ResumeClient> resume_;
   std::unique_ptr<ExecSession> exec_;
   std::map<std::uint64_t, std::unique_ptr<MainSignal>> signals_sent_;  // without an answer yet
@@ -103,6 +111,7 @@ class Session final : public SessionControl {
   std::optional<Error> error_;
   int refused_status_ = 0;  // the agent could not start it: 125, 126 or 127
   bool exec_opened_ = false;
+  bool attached_ = false;  // only_wait: its streams are ours
   bool disk_refused_ = false;
   bool running_ = false;  // the workload has been started
   bool exited_ = false;   // its exit report is here, output may still be draining
@@ -132,6 +141,8 @@ void Session::guarded_start() {
   } else {
     loop_.run();
   }
+  // Who waits for a snapshot is told.
+  saver_.reset();
   streams_.release();
   resume_.reset();
   signals_sent_.clear();
@@ -147,25 +158,14 @@ SessionOutcome Session::outcome() {
 
 Status Session::start() {
   SM_TRY(loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signal(); }));
-  worker_ =
-      SM_TRY(WorkerProcess::spawn(loop_, config_.worker,
-                                  {.on_event = [this](const control::Event& e) { on_event(e); },
-                                   .on_failure = [this](Error e) { set_error(std::move(e)); },
-                                   .on_done =
-                                       [this](const control::Done& d) {
-                                         for (SnapshotOrder* o : orders()) {
-                                           if (d.id == o->id()) o->on_done(d);
-                                         }
-                                         on_answer(d.id, {});
-                                       },
-                                   .on_refused =
-                                       [this](const control::Refused& r) {
-                                         for (SnapshotOrder* o : orders()) {
-                                           if (r.id == o->id()) o->on_refused(r);
-                                         }
-                                         on_answer(r.id, fail(error_from(r.why)));
-                                       },
-                                   .on_exit = [this](int s) { on_worker_exit(s); }}));
+  worker_ = SM_TRY(
+      WorkerProcess::spawn(loop_, config_.worker,
+                           {.on_event = [this](const control::Event& e) { on_event(e); },
+                            .on_failure = [this](Error e) { set_error(std::move(e)); },
+                            .on_done = [this](const control::Done& d) { on_done(d); },
+                            .on_refused = [this](const control::Refused& r) { on_refused(r); },
+                            .on_exit = [this](int s) { on_worker_exit(s); }}));
+  saver_ = std::make_unique<VmSaver>(loop_, *worker_);
   start_timer_ = loop_.add_timer(now() + config_.start_deadline, [this] {
     set_error(Error(Code::kTimeout, "the VM did not start the command in time",
                     "see `supermachine doctor`; the guest's console said:\n" +
@@ -183,7 +183,9 @@ void Session::on_event(const control::Event& event) {
   if (event.name == control::EventName::kAgentReady && config_.bake) {
     return bake(*config_.bake, bake_);
   }
-  if (event.name == control::EventName::kWorkloadExit && config_.only_wait) {
+  // With its streams, its end is known when they are.
+  const bool told = config_.only_wait && !(attached_ && exited_);
+  if (event.name == control::EventName::kWorkloadExit && told) {
     exited_ = true;
     if (event.argument > 255) {
       set_error(Error(Code::kGuest, "the guest reports " + std::to_string(event.argument) +
@@ -245,7 +247,8 @@ void Session::resume_guest() {
 void Session::open_exec() {
   if (config_.only_wait) {
     exec_opened_ = true;
-    return loop_.cancel_timer(std::exchange(start_timer_, TimerId::kNone));
+    loop_.cancel_timer(std::exchange(start_timer_, TimerId::kNone));
+    return attach_workload();
   }
   auto socket = connect_unix(config_.exec_socket);
   auto session = socket ? ExecSession::start(
@@ -278,6 +281,35 @@ void Session::open_exec() {
   }
   exec_ = std::move(*session);
   exec_opened_ = true;
+}
+
+// One that had a connection when it was saved goes on here as if it had just been started. Where
+// there is none, or the agent is too old for the question, its end is all that is heard of it.
+void Session::attach_workload() {
+  const auto without = [this] { loop_.post([this] { exec_.reset(); }); };
+  auto socket = connect_unix(config_.exec_socket);
+  if (!socket) return;
+  auto session = ExecSession::attach_main(
+      loop_, *std::move(socket),
+      {.on_started =
+           [this](agent::Started) {
+             attached_ = true;
+             if (auto status = streams_.start(false, false); !status) {
+               set_error(std::move(status).error());
+               finish();
+             }
+           },
+       .on_output = [this](auto stream, auto bytes) { on_output(stream, bytes); },
+       .on_stdin_room = [] {},
+       .on_exit =
+           [this](agent::ExitReport r) {
+             exited_ = true;
+             set_status(r.signalled ? 128 + static_cast<int>(r.value) : static_cast<int>(r.value));
+             finish_when_drained();
+           },
+       .on_refused = [without](const agent::ErrorReport&) { without(); },
+       .on_lost = [without](const Error&) { without(); }});
+  if (session) exec_ = *std::move(session);
 }
 
 void Session::on_started() {
@@ -361,6 +393,22 @@ void Session::pause(bool pause, std::function<void(Status)> done) {
   const std::uint64_t id = worker_->next_request_id();
   pauses_[id] = std::move(done);
   worker_->request(control::PauseRequest{.id = id, .pause = pause});
+}
+
+void Session::on_done(const control::Done& done) {
+  for (SnapshotOrder* order : orders()) {
+    if (done.id == order->id()) order->on_done(done);
+  }
+  if (saver_) saver_->on_done(done);
+  on_answer(done.id, {});
+}
+
+void Session::on_refused(const control::Refused& refused) {
+  for (SnapshotOrder* order : orders()) {
+    if (refused.id == order->id()) order->on_refused(refused);
+  }
+  if (saver_) saver_->on_refused(refused);
+  on_answer(refused.id, fail(error_from(refused.why)));
 }
 
 void Session::on_answer(std::uint64_t id, const Status& status) {

@@ -11,6 +11,7 @@
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "proto/agent.h"
+#include "runtime/snapshot_order.h"
 
 namespace sm {
 
@@ -29,6 +30,9 @@ class SessionControl {
   // Takes the guest off the CPU, or lets it go on. `done` is called once, or never when the VM ends
   // before.
   virtual void pause(bool pause, std::function<void(Status)> done) = 0;
+  // Saves the VM, which then goes on, or stands still if it did before. `done` is called once, also
+  // when the VM ends meanwhile.
+  virtual void save(SnapshotTarget target, SnapshotOrder::OnDone done) = 0;
   virtual pid_t worker_pid() const = 0;
   // The command's standard input and terminal.
   virtual std::size_t input_room() const = 0;

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <utility>
@@ -38,9 +37,11 @@ Result<std::unique_ptr<SnapshotOrder>> SnapshotOrder::start(EventLoop& loop, Wor
   order->writer_ = SM_TRY(SnapshotWriter::create(t.path, t.memory_bytes, t.replace));
   order->record_ = SM_TRY(memory_file("snapshot-record", {}));
   order->id_ = worker.next_request_id();
-  const std::array files = {order->writer_->memory_fd(), order->record_.get()};
-  SM_TRY_STATUS(worker.request(
-      control::SnapshotRequest{.id = order->id_, .changed_only = t.base.has_value()}, files));
+  std::vector<int> files = {order->writer_->memory_fd(), order->record_.get()};
+  if (t.disk) files.push_back(SM_TRY(order->writer_->add_disk(*t.disk)));
+  control::SnapshotRequest request{.id = order->id_, .changed_only = t.base.has_value()};
+  request.disk = t.disk.has_value();
+  SM_TRY_STATUS(worker.request(request, files));
   return order;
 }
 
@@ -86,6 +87,7 @@ Status SnapshotOrder::complete() {
                 "name that one as the base, or take a whole snapshot");
   }
   manifest.base = target_.base;
+  manifest.disk = target_.disk;
   manifest.memory_digest.clear();  // drawn anew
   if (!target_.kernel_digest.empty()) manifest.kernel_digest = target_.kernel_digest;
   if (!target_.initramfs_digest.empty()) manifest.initramfs_digest = target_.initramfs_digest;

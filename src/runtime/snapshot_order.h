@@ -25,6 +25,9 @@ struct SnapshotTarget {
   // A diff against the snapshot that the VM was restored from, which must be this one. Else whole.
   std::optional<SnapshotBase> base;
   bool replace = false;  // an existing snapshot
+  // What is on that disk goes into the snapshot. Not given: a VM whose guest has written to a disk
+  // is refused.
+  std::optional<SnapshotDisk> disk;
   // For the manifest.
   std::string kernel_digest, initramfs_digest;
   std::map<std::string, std::string> annotations;  // all of them

@@ -23,6 +23,7 @@ namespace {
 // Descriptors of the child. Everything else is close-on-exec.
 constexpr int kControlFd = 3;
 constexpr int kConfigFd = 4;
+constexpr int kDiskFd = 5;
 // dup2 onto itself would keep close-on-exec, so sources live above the targets.
 constexpr int kFirstSourceFd = 10;
 
@@ -36,14 +37,16 @@ Code code_from_name(const std::string& name) {
   return Code::kInternal;
 }
 
-Result<UniqueFd> move_up(UniqueFd fd) {
-  UniqueFd moved(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstSourceFd));
-  if (!moved.valid()) return fail_errno("fcntl", errno);
-  return moved;
+Result<UniqueFd> copy_up(const UniqueFd& fd) {
+  UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstSourceFd));
+  if (!copy.valid()) return fail_errno("fcntl", errno);
+  return copy;
 }
 
+Result<UniqueFd> move_up(UniqueFd fd) { return copy_up(fd); }
+
 struct ChildFds {
-  UniqueFd null, log, control, config;
+  UniqueFd null, log, control, config, disk;
 };
 
 class SpawnSettings {
@@ -69,8 +72,10 @@ class SpawnSettings {
                                                      {fds.control.get(), kControlFd},
                                                      {fds.config.get(), kConfigFd}}};
     for (const auto& [from, to] : map) ::posix_spawn_file_actions_adddup2(&actions_, from, to);
+    const bool has_disk = fds.disk.valid();
+    if (has_disk) ::posix_spawn_file_actions_adddup2(&actions_, fds.disk.get(), kDiskFd);
     // What our own parent left open is none of the VM's business.
-    ::posix_spawn_file_actions_addclosefrom_np(&actions_, kConfigFd + 1);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, has_disk ? kDiskFd + 1 : kDiskFd);
     sigset_t none, all;
     ::sigemptyset(&none);
     ::sigfillset(&all);
@@ -80,6 +85,7 @@ class SpawnSettings {
                                POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
     std::vector<std::string> words = {"supermachine-worker", "--control=3",
                                       "--guest-config=/dev/fd/4"};
+    if (has_disk) words.emplace_back("--root-disk-fd=5");
     words.insert(words.end(), command.arguments.begin(), command.arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -120,6 +126,7 @@ Result<std::unique_ptr<WorkerProcess>> WorkerProcess::spawn(EventLoop& loop,
   fds.log = SM_TRY(move_up(std::move(log)));
   fds.control = SM_TRY(move_up(std::move(theirs)));
   fds.config = SM_TRY(move_up(std::move(config)));
+  if (command.root_disk) fds.disk = SM_TRY(copy_up(*command.root_disk));
   const pid_t pid = SM_TRY(SpawnSettings().spawn(command, fds));
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid()) {

@@ -23,6 +23,8 @@ struct WorkerCommand {
   std::vector<std::string> arguments;  // without argv[0], --control and --guest-config
   std::string guest_config;            // JSON, handed over in memory
   std::string log_file;                // the worker's standard error, created 0600
+  // An open file that becomes the guest's writable disk; none: empty.
+  std::shared_ptr<const UniqueFd> root_disk = nullptr;
 };
 
 // What a worker said of a failure, as an error of this process.

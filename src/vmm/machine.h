@@ -61,6 +61,7 @@ class Machine final : public Vm, private DoorbellSink, private VcpuEvents {
   Status pause_locked();
   Result<Capture> save(const CaptureTarget& target, std::optional<MemoryWriterProcess>& child);
   Status check_disks() const;
+  Status save_disk(int file) const;
   std::vector<SnapshotDevice> devices() const;
   Result<MachineState> save_state();
 

@@ -55,8 +55,11 @@ Result<Capture> Machine::capture(const CaptureTarget& target) {
   if (!target.changed_only) SM_TRY_STATUS(write_layers(*memory_, target.memory_file));
   std::optional<MemoryWriterProcess> child;
   auto capture = save(target, child);
-  if (!capture || !child) return capture;
-  capture->written_bytes = SM_TRY(child->finish());
+  if (!child) return capture;
+  // Also when the rest has failed: the sandbox lets nobody be killed.
+  const auto written = child->finish();
+  if (!capture) return capture;
+  capture->written_bytes = SM_TRY(written);
   return capture;
 }
 
@@ -71,7 +74,7 @@ Result<Capture> Machine::save(const CaptureTarget& target,
     const std::lock_guard late(late_mutex_);
     std::vector<std::unique_lock<std::mutex>> frozen;
     for (auto& transport : transports_) frozen.push_back(transport->freeze());
-    SM_TRY_STATUS(check_disks());
+    if (target.disk_file < 0) SM_TRY_STATUS(check_disks());
     Capture capture;
     capture.state = SM_TRY(save_state());
     capture.devices = devices();
@@ -83,6 +86,8 @@ Result<Capture> Machine::save(const CaptureTarget& target,
       capture.written_bytes = SM_TRY(write_pages(*memory_, pages, target.memory_file));
     }
     if (target.changed_only) capture.changed = std::move(pages);
+    // The child writes the memory meanwhile.
+    if (target.disk_file >= 0) SM_TRY_STATUS(save_disk(target.disk_file));
     return capture;
   }();
   if (running_) {
@@ -102,6 +107,25 @@ Status Machine::check_disks() const {
                 "save a VM without such a disk: one of `run --rm`");
   }
   return {};
+}
+
+// Requests that the driver has made and the device has not taken are in the memory that was saved:
+// a copy of this machine makes them again.
+Status Machine::save_disk(int file) const {
+  const BlkDevice* found = nullptr;
+  for (const auto& disk : disks_) {
+    if (disk->describe().read_only) continue;
+    if (found != nullptr) {
+      return fail(Code::kUnsupported,
+                  "a machine with two disks that can be written to is not saved",
+                  "use one such disk");
+    }
+    found = disk.get();
+  }
+  if (found == nullptr) {
+    return fail(Code::kInvalidArgument, "the machine has no disk that could be saved");
+  }
+  return found->copy_to(file);
 }
 
 Result<MachineState> Machine::save_state() {

@@ -75,9 +75,12 @@ struct VmConfig {
   std::vector<doorbell::Event> hold_at;
 };
 
-// Where a captured machine's memory goes: an empty file of its size.
+// Where a captured machine's memory goes: an empty file of its size; and what is on the disk that
+// the guest may write to, likewise. Without a file for it (-1) a disk that was written to is
+// kUnsupported.
 struct CaptureTarget {
   int memory_file = -1;
+  int disk_file = -1;
   bool changed_only = false;  // only the pages that differ from VmRestore::memory
 };
 struct Capture {

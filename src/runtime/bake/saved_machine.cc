@@ -152,7 +152,7 @@ Result<SavedImage> saved_image_of(const SnapshotManifest& manifest) {
 Result<SavedMachine> open_saved_machine(const std::string& path, const std::string& layers_dir) {
   SavedMachine out;
   out.facts.path = SM_TRY(absolute_path(path));
-  const Snapshot snapshot = SM_TRY(Snapshot::open(out.facts.path));
+  Snapshot snapshot = SM_TRY(Snapshot::open(out.facts.path));
   const SnapshotManifest& manifest = snapshot.manifest();
   out.image = SM_TRY_WITH(saved_image_of(manifest), printable(path));
   out.facts.memory_digest = manifest.memory_digest;
@@ -162,6 +162,10 @@ Result<SavedMachine> open_saved_machine(const std::string& path, const std::stri
   out.facts.memory_bytes = manifest.memory_bytes;
   out.facts.vcpus = manifest.vcpus;
   out.facts.generation = snapshot.state().generation;
+  out.facts.disk = manifest.disk;
+  if (manifest.disk) {
+    out.facts.disk_file = std::make_shared<const UniqueFd>(snapshot.take_disk());
+  }
   for (const std::string& name : out.image.layers) {
     out.layers.push_back(layers_dir + "/" + name);
     out.in_use.push_back(SM_TRY(open_layer(out.layers.back(), out.image)));

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +41,9 @@ struct SavedMachine {
     std::uint64_t memory_bytes = 0;
     std::uint32_t vcpus = 0;
     std::uint32_t generation = 0;  // how often it had been restored
+    // What is on the disk that the guest can write to: each VM needs a copy of the file.
+    std::optional<SnapshotDisk> disk;
+    std::shared_ptr<const UniqueFd> disk_file;
   };
   Facts facts;
   SavedImage image;

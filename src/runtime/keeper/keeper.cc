@@ -87,6 +87,7 @@ Status Keeper::open(const PreparedRun& run) {
 
 RunOutcome Keeper::run(const PreparedRun& run, const SessionSignals& signals) {
   RunOutcome outcome;
+  run_ = &run;
   health_check_ = run.health;
   if (auto opened = open(run); !opened) {
     outcome.error = std::move(opened).error();

@@ -75,6 +75,7 @@ class Keeper final : public SessionGuardian {
   void end_vm();
   void kill(KeeperServer::CallId call, int number);
   void pause(KeeperServer::CallId call, bool wanted);
+  void save_vm(KeeperServer::CallId call, const KeeperRequest& request);
   void attach(KeeperServer::CallId call);
   void exec(KeeperServer::CallId call, const std::string& frame);
   void drop_over();
@@ -96,6 +97,8 @@ class Keeper final : public SessionGuardian {
   std::optional<HealthCheck> health_check_;
   bool stop_wanted_ = false;
   bool end_wanted_ = false;  // the command was killed, in this session
+
+  const PreparedRun* run_ = nullptr;  // while run() lasts
 
   // While a session lasts.
   EventLoop* loop_ = nullptr;

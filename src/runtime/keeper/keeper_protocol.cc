@@ -17,7 +17,7 @@ using nlohmann::json;
 
 constexpr int kMaxSignal = 64;
 
-constexpr std::array<std::pair<KeeperVerb, std::string_view>, 10> kVerbs = {{
+constexpr std::array<std::pair<KeeperVerb, std::string_view>, 11> kVerbs = {{
     {KeeperVerb::kStop, "stop"},
     {KeeperVerb::kKill, "kill"},
     {KeeperVerb::kPause, "pause"},
@@ -28,6 +28,7 @@ constexpr std::array<std::pair<KeeperVerb, std::string_view>, 10> kVerbs = {{
     {KeeperVerb::kAttach, "attach"},
     {KeeperVerb::kExec, "exec"},
     {KeeperVerb::kStarted, "started"},
+    {KeeperVerb::kSave, "save"},
 }};
 
 tl::unexpected<Error> malformed() {
@@ -88,12 +89,17 @@ std::vector<std::byte> encode_request(const KeeperRequest& request) {
                {"signal", static_cast<std::uint64_t>(request.signal)},
                {"text", to_hex(request.text)}};
   if (request.seconds) body["seconds"] = *request.seconds;
+  if (request.replace) body["replace"] = true;
   return frame(body);
 }
 
 std::vector<std::byte> encode_reply(const KeeperReply& reply) {
   json body = {{"version", kKeeperVersion}, {"status", static_cast<std::uint64_t>(reply.status)}};
   for (const auto& [name, member] : kStats) body[name] = reply.stats.*member;
+  if (reply.pause_ns != 0) {
+    body["saved_bytes"] = reply.saved_bytes;
+    body["pause_ns"] = reply.pause_ns;
+  }
   if (reply.error) {
     body["code"] = static_cast<std::uint64_t>(reply.error->code());
     body["cause"] = reply.error->cause();
@@ -119,6 +125,10 @@ Result<KeeperRequest> decode_request(std::span<const std::byte> bytes) {
   if (body.contains("seconds")) {
     out.seconds = static_cast<std::uint32_t>(SM_TRY(number_of(body, "seconds", UINT32_MAX)));
   }
+  if (const auto replace = body.find("replace"); replace != body.end()) {
+    if (!replace->is_boolean()) return malformed();
+    out.replace = replace->get<bool>();
+  }
   return out;
 }
 
@@ -128,6 +138,10 @@ Result<KeeperReply> decode_reply(std::span<const std::byte> bytes) {
   out.status = static_cast<int>(SM_TRY(number_of(body, "status", 255)));
   for (const auto& [name, member] : kStats) {
     out.stats.*member = SM_TRY(number_of(body, name, UINT64_MAX));
+  }
+  if (body.contains("pause_ns")) {
+    out.saved_bytes = SM_TRY(number_of(body, "saved_bytes", UINT64_MAX));
+    out.pause_ns = SM_TRY(number_of(body, "pause_ns", UINT64_MAX));
   }
   if (body.contains("code")) {
     const auto code = SM_TRY(number_of(body, "code", static_cast<std::uint64_t>(Code::kInternal)));

@@ -28,13 +28,15 @@ enum class KeeperVerb : std::uint8_t {
   kAttach,
   kExec,     // text: an exec frame; runs on without anybody who listens
   kStarted,  // replied to when the command runs, or has failed to start: with the error
+  kSave,     // text: absolute path of the new snapshot; replace. Replied to when it is on disk
 };
 
 struct KeeperRequest {
   KeeperVerb verb = KeeperVerb::kWait;
   int signal = 0;
   std::optional<std::uint32_t> seconds;
-  std::string text;  // any bytes
+  std::string text;      // any bytes
+  bool replace = false;  // kSave: a snapshot that is there
 };
 
 // Since the VM's start.
@@ -51,6 +53,9 @@ struct KeeperReply {
   std::optional<Error> error;
   int status = 0;  // kStop, kWait: of the command
   KeeperStats stats;
+  // kSave: bytes of guest memory that were written, and for how long the guest stood still.
+  std::uint64_t saved_bytes = 0;
+  std::uint64_t pause_ns = 0;
 };
 
 // Whole messages, length included.

@@ -26,6 +26,11 @@ TEST(KeeperProtocol, RequestsComeBack) {
   out = decode_request(body_of(encode_request(in))).value();
   EXPECT_EQ(out.text, in.text);
   EXPECT_FALSE(out.seconds.has_value());
+  EXPECT_FALSE(out.replace);
+  in = {.verb = KeeperVerb::kSave, .signal = 0, .seconds = {}, .text = "/a/b", .replace = true};
+  out = decode_request(body_of(encode_request(in))).value();
+  EXPECT_EQ(out.verb, KeeperVerb::kSave);
+  EXPECT_TRUE(out.replace);
 }
 
 TEST(KeeperProtocol, RepliesComeBack) {
@@ -38,6 +43,13 @@ TEST(KeeperProtocol, RepliesComeBack) {
   EXPECT_EQ(out.stats.memory_bytes, UINT64_MAX);
   EXPECT_EQ(out.error->code(), Code::kGone);
   EXPECT_EQ(out.error->remedy(), "remedy");
+  EXPECT_EQ(out.pause_ns, 0u);
+  in = {};
+  in.saved_bytes = 5;
+  in.pause_ns = 7;
+  const auto saved = decode_reply(body_of(encode_reply(in))).value();
+  EXPECT_EQ(saved.saved_bytes, 5u);
+  EXPECT_EQ(saved.pause_ns, 7u);
 }
 
 TEST(KeeperProtocol, RefusesWhatMakesNoSense) {
@@ -46,6 +58,7 @@ TEST(KeeperProtocol, RefusesWhatMakesNoSense) {
         R"({"version":1,"verb":"stop","signal":-1,"text":""})",
         R"({"version":1,"verb":"stop","signal":1,"text":"0"})",
         R"({"version":1,"verb":"stop","signal":1,"text":"zz"})",
+        R"({"version":1,"verb":"save","signal":1,"text":"","replace":1})",
         R"({"version":1,"verb":"stop","signal":1,"text":"","seconds":4294967296})"}) {
     EXPECT_EQ(decode_request(body(text)).error().code(), Code::kCorrupt) << text;
   }

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "runtime/keeper/keeper.h"
+#include "runtime/keeper/vm_target.h"
 #include "runtime/run_session.h"
 #include "runtime/unix_connect.h"
 
@@ -98,6 +99,8 @@ void Keeper::on_request(KeeperServer::CallId call, KeeperRequest request) {
       if (renamed) event("rename");
       return answer(call, renamed);
     }
+    case KeeperVerb::kSave:
+      return save_vm(call, request);
     case KeeperVerb::kAttach:
       return attach(call);
     case KeeperVerb::kExec:
@@ -179,6 +182,27 @@ void Keeper::pause(KeeperServer::CallId call, bool wanted) {
       event(wanted ? "pause" : "unpause");
     }
     answer(call, done);
+  });
+}
+
+// Its copies go on behind this moment, so there has to be a command that runs.
+void Keeper::save_vm(KeeperServer::CallId call, const KeeperRequest& request) {
+  if (control_ == nullptr || !control_->running()) {
+    return answer(call, fail(Code::kInvalidArgument, "the VM is not running",
+                             "start it: only a VM that runs, or is paused, can be saved"));
+  }
+  auto target = target_for(*run_, root_disk(), request.text, request.replace);
+  if (!target) return answer(call, fail(std::move(target).error()));
+  control_->save(*std::move(target), [this, call](const Result<control::Done>& done) {
+    KeeperReply reply;
+    if (!done) {
+      reply.error = done.error();
+    } else {
+      reply.saved_bytes = done->bytes;
+      reply.pause_ns = std::max<std::uint64_t>(done->pause_ns, 1);
+      event("snapshot");
+    }
+    server_->reply(call, reply);
   });
 }
 

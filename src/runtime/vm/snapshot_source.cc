@@ -12,6 +12,11 @@ Result<VmLaunch> SnapshotSource::launch(const VmDir& dir, const std::string& id)
   out.initramfs_digest = facts_.initramfs_digest;
   out.resume = SM_TRY(resume_request(boot_, facts_.generation + 1, id));
   out.restored = true;
+  if (!facts_.disk) return out;
+  out.disk = facts_.disk;
+  auto copy = copy_root_disk(facts_.disk_file->get(), facts_.disk->bytes, facts_.path, dir.path());
+  if (!copy) return fail(std::move(copy).error());
+  out.worker.root_disk = std::make_shared<const UniqueFd>(*std::move(copy));
   return out;
 }
 

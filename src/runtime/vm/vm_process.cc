@@ -24,6 +24,7 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
   vm->restored_ = launch.restored;
   vm->kernel_digest_ = std::move(launch.kernel_digest);
   vm->initramfs_digest_ = std::move(launch.initramfs_digest);
+  vm->disk_ = std::move(launch.disk);
   vm->worker_ = SM_TRY(
       WorkerProcess::spawn(loop, launch.worker,
                            {.on_event = [v = vm.get()](const control::Event& e) { v->on_event(e); },
@@ -107,6 +108,7 @@ void VmProcess::save(SaveOrder order, std::function<void(Result<control::Done>)>
   target.kernel_digest = kernel_digest_;
   target.initramfs_digest = initramfs_digest_;
   target.annotations = std::move(order.annotations);
+  target.disk = disk_;
   if (order.stay_paused) endpoint_->set_paused(true);
   saver_->save(std::move(target), order.stay_paused, std::move(done));
 }

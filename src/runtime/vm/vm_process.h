@@ -58,6 +58,7 @@ class VmProcess final : public StartedVm, private VmControl {
   std::optional<agent::ResumeRequest> resume_request_;
   std::optional<SnapshotTarget> kernel_bake_, bake_;  // until they are ordered
   std::string kernel_digest_, initramfs_digest_;
+  std::optional<SnapshotDisk> disk_;
   bool restored_ = false;
   std::string kept_;  // VmLaunch::kept
   std::optional<Error> error_;

@@ -23,6 +23,7 @@ struct VmLaunch {
   // The same, of its booted kernel before it has an image.
   std::optional<SnapshotTarget> kernel_bake;
   std::string kernel_digest, initramfs_digest;  // for snapshots of it
+  std::optional<SnapshotDisk> disk;             // likewise: the one that its guest can write to
   bool restored = false;  // from a snapshot: the agent runs from the beginning
   std::string kept;  // the cache's name of the snapshot that it goes on from; empty: of none there
 };

@@ -94,7 +94,8 @@ bool ControlSocket::receive() {
 // False: nothing more is expected of the parent.
 bool ControlSocket::handle(const control::Message& message) {
   if (const auto* snapshot = std::get_if<control::SnapshotRequest>(&message)) {
-    if (snapshot->path.empty() && descriptors_.size() < control::kSnapshotDescriptors) return false;
+    const std::size_t wanted = control::kSnapshotDescriptors + (snapshot->disk ? 1 : 0);
+    if (snapshot->path.empty() && descriptors_.size() < wanted) return false;
     callbacks_.on_snapshot(*snapshot, std::exchange(descriptors_, {}));
   } else if (const auto* pause = std::get_if<control::PauseRequest>(&message)) {
     callbacks_.on_pause(*pause);

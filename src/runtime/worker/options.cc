@@ -70,7 +70,7 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 33> kFlags = {{
+constexpr std::array<Flag, 34> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -88,6 +88,12 @@ constexpr std::array<Flag, 33> kFlags = {{
     {"--virtio-blk", "PATH", "read-only layer disk, base first; repeatable", add_disk},
     {"--root-disk", "PATH", "writable disk, after the layers, that may become the root's",
      [](Values& o, const std::string& v) { return set_path(o.root_disk, v); }},
+    {"--root-disk-fd", "FD", "the same, as an inherited open file",
+     [](Values& o, const std::string& v) -> Status {
+       o.root_disk_fd = SM_TRY(number<int>(v, 3, 1 << 20));
+       o.root_disk = "/dev/fd/" + v;
+       return {};
+     }},
     {"--layer-slots", "N",
      "boot with N empty layer disks; those above get their files when the guest awaits its image",
      [](Values& o, const std::string& v) -> Status {

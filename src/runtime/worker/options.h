@@ -25,6 +25,8 @@ struct WorkerOptions {
   std::uint64_t memory_mib = 256;
   std::vector<std::string> virtio_blk;
   std::string root_disk;
+  // An open file of that name: then the name is for messages only.
+  std::optional<int> root_disk_fd;
   std::uint32_t layer_slots =
       0;  // empty disks for layers; 0: the layers are there from the boot on
   std::uint32_t vcpus = 1;

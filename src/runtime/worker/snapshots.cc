@@ -95,14 +95,15 @@ Status check_snapshot(const SnapshotManifest& manifest, const WorkerOptions& opt
 Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlace& order,
                               const std::function<void()>& captured) {
   auto writer = SM_TRY(SnapshotWriter::create(order.path, facts.memory_bytes, order.replace));
-  Capture capture =
-      SM_TRY(vm.capture({.memory_file = writer->memory_fd(), .changed_only = order.changed_only}));
+  Capture capture = SM_TRY(vm.capture(
+      {.memory_file = writer->memory_fd(), .disk_file = -1, .changed_only = order.changed_only}));
   captured();
   if (order.changed_only) {
     writer->set_pages(capture.changed);
   } else {
     facts.base.reset();
   }
+  facts.disk.reset();
   facts.devices = std::move(capture.devices);
   facts.awaits_image = capture.awaits_image;
   facts.created_unix_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -112,11 +113,12 @@ Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlac
   return capture;
 }
 
-Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, bool changed_only, int memory_file,
+Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, const CaptureTarget& target,
                              int record_file, const std::function<void()>& captured) {
-  Capture capture = SM_TRY(vm.capture({.memory_file = memory_file, .changed_only = changed_only}));
+  Capture capture = SM_TRY(vm.capture(target));
   captured();
-  if (!changed_only) facts.base.reset();
+  if (!target.changed_only) facts.base.reset();
+  facts.disk.reset();  // the parent knows what it has sent
   facts.devices = std::move(capture.devices);
   facts.awaits_image = capture.awaits_image;
   facts.memory_digest.assign(32, '0');  // the parent draws it

@@ -37,9 +37,9 @@ struct SnapshotPlace {
 Result<Capture> take_snapshot(Vm& vm, SnapshotManifest facts, const SnapshotPlace& order,
                               const std::function<void()>& captured);
 
-// The same into open files: an empty one of the memory's size, and one for the CaptureRecord with
-// which the parent completes the snapshot.
-Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, bool changed_only, int memory_file,
+// The same into open files: those of the target, and one for the CaptureRecord with which the
+// parent completes the snapshot.
+Result<Capture> save_machine(Vm& vm, SnapshotManifest facts, const CaptureTarget& target,
                              int record_file, const std::function<void()>& captured);
 
 }  // namespace sm

@@ -61,16 +61,25 @@ Status set_boot(const WorkerOptions& options, VmConfig& config) {
   return {};
 }
 
-Result<VmDisk> open_disk(const DiskSlot& slot) {
+Result<UniqueFd> open_root_disk(const WorkerOptions& options) {
+  if (!options.root_disk_fd) {
+    return SM_TRY_WITH(open_file(options.root_disk, O_RDWR | O_NOFOLLOW), "--root-disk");
+  }
+  UniqueFd file(*options.root_disk_fd);
+  // Else the sandbox would take it for something that a parent has left open.
+  if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) < 0) return fail_errno("--root-disk-fd", errno);
+  return file;
+}
+
+Result<VmDisk> open_disk(const DiskSlot& slot, const WorkerOptions& options) {
   VmDisk disk;
   disk.read_only = slot.read_only;
   disk.serial = slot.serial;
   disk.saved_bytes = slot.saved_bytes;
   disk.late = slot.late;
   if (slot.path.empty()) return disk;
-  disk.file = slot.read_only
-                  ? SM_TRY(open_input(slot.path, "--virtio-blk"))
-                  : SM_TRY_WITH(open_file(slot.path, O_RDWR | O_NOFOLLOW), "--root-disk");
+  disk.file = slot.read_only ? SM_TRY(open_input(slot.path, "--virtio-blk"))
+                             : SM_TRY(open_root_disk(options));
   return disk;
 }
 
@@ -89,7 +98,7 @@ Result<VmConfig> vm_config(const WorkerOptions& options, OpenedSnapshot* snapsho
   if (options.snapshot_on_pre_exec) config.hold_at.push_back(doorbell::Event::kAgentReady);
   const auto slots = snapshot == nullptr ? boot_slots(options)
                                          : SM_TRY(restore_slots(snapshot->manifest, options));
-  for (const DiskSlot& slot : slots) config.disks.push_back(SM_TRY(open_disk(slot)));
+  for (const DiskSlot& slot : slots) config.disks.push_back(SM_TRY(open_disk(slot, options)));
   if (!options.vsock_exec.empty()) {
     config.exec = VsockListener{options.vsock_exec, options.vsock_exec_guest_port};
   }
@@ -320,8 +329,11 @@ void Worker::snapshot(const control::SnapshotRequest& request, std::span<const U
   if (auto status = check_snapshot_request(request); !status) {
     answer(request.id, fail(std::move(status).error()));
   } else if (request.path.empty()) {
-    answer(request.id, save_machine(*vm_, facts_, request.changed_only, files[0].get(),
-                                    files[1].get(), [this] { vm_->release(); }));
+    const CaptureTarget target{.memory_file = files[0].get(),
+                               .disk_file = request.disk ? files[2].get() : -1,
+                               .changed_only = request.changed_only};
+    answer(request.id,
+           save_machine(*vm_, facts_, target, files[1].get(), [this] { vm_->release(); }));
   } else {
     answer(request.id,
            take_snapshot(*vm_, facts_, {request.path, request.changed_only, request.replace},

@@ -152,6 +152,27 @@ Status decode_base(Members& members, std::optional<SnapshotBase>& out) {
   return {};
 }
 
+Status decode_disk(Members& members, SnapshotManifest& m) {
+  const Json* json = members.nested(members.find("disk"), "disk", Json::value_t::object);
+  if (json == nullptr) return {};
+  Members inner(*json, "disk");
+  SnapshotDisk disk;
+  inner.text("serial", disk.serial);
+  inner.number("bytes", disk.bytes, kMaxSnapshotDisk);
+  if (disk.bytes == 0 || disk.bytes % kPageBytes != 0) {
+    inner.refuse("bytes", "is not a number of whole pages");
+  }
+  const auto is_it = [&](const SnapshotDevice& d) {
+    return d.type == "blk" && d.serial == disk.serial && d.bytes == disk.bytes && !d.read_only;
+  };
+  if (std::none_of(m.devices.begin(), m.devices.end(), is_it)) {
+    inner.refuse("serial", "is not that of a device that is such a disk");
+  }
+  SM_TRY_STATUS(inner.finish());
+  m.disk = std::move(disk);
+  return {};
+}
+
 Status decode_annotations(Members& members, std::map<std::string, std::string>& out) {
   const Json* json =
       members.nested(members.find("annotations"), "annotations", Json::value_t::object);
@@ -207,6 +228,7 @@ std::string encode_manifest(const SnapshotManifest& m) {
                {"annotations", m.annotations}};
   if (m.awaits_image) json["awaits_image"] = true;
   if (m.base) json["base"] = {{"path", m.base->path}, {"memory_digest", m.base->memory_digest}};
+  if (m.disk) json["disk"] = {{"serial", m.disk->serial}, {"bytes", m.disk->bytes}};
   return dump_json(json, 2) + "\n";
 }
 
@@ -238,6 +260,7 @@ Result<SnapshotManifest> decode_manifest(std::string_view text) {
   SM_TRY_STATUS(decode_devices(members, m.devices));
   members.optional_boolean("awaits_image", m.awaits_image);
   SM_TRY_STATUS(decode_base(members, m.base));
+  SM_TRY_STATUS(decode_disk(members, m));
   SM_TRY_STATUS(decode_annotations(members, m.annotations));
   SM_TRY_STATUS(members.finish());
   return m;

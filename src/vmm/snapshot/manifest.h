@@ -22,6 +22,7 @@ inline constexpr std::size_t kMaxManifestText = 4096;  // of each text that is n
 inline constexpr std::size_t kMaxAnnotations = 256;
 inline constexpr std::size_t kMaxAnnotationBytes = 64u << 10;
 inline constexpr std::uint64_t kMaxSnapshotMemory = 1ull << 40;
+inline constexpr std::uint64_t kMaxSnapshotDisk = 1ull << 40;
 
 // One virtio device, in slot order. A restore has to bring the same ones.
 struct SnapshotDevice {
@@ -38,6 +39,14 @@ struct SnapshotBase {
   std::string
       memory_digest;  // base's SnapshotManifest::memory_digest: a base that was replaced is refused
   bool operator==(const SnapshotBase&) const = default;
+};
+
+// The content of the disk that the guest can write to, which the snapshot holds in disk.img. One of
+// the devices is this disk.
+struct SnapshotDisk {
+  std::string serial;
+  std::uint64_t bytes = 0;  // a multiple of 4096
+  bool operator==(const SnapshotDisk&) const = default;
 };
 
 struct SnapshotManifest {
@@ -61,6 +70,7 @@ struct SnapshotManifest {
   // the bytes would cost a read of all memory at each capture and restore.)
   std::string memory_digest;
   std::optional<SnapshotBase> base;
+  std::optional<SnapshotDisk> disk;
   std::map<std::string, std::string>
       annotations;  // of the layers above: image digest, fingerprint, ...
   bool operator==(const SnapshotManifest&) const = default;

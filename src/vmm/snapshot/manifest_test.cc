@@ -46,6 +46,43 @@ TEST(SnapshotManifest, ComesBack) {
   EXPECT_EQ(*again, m);
 }
 
+SnapshotManifest manifest_with_disk() {
+  SnapshotManifest m = full_manifest();
+  m.devices.push_back({"blk", "root", 8192, false});
+  m.disk = SnapshotDisk{"root", 8192};
+  return m;
+}
+
+TEST(SnapshotManifest, ADiskComesBackAndIsOneOfTheDevices) {
+  const SnapshotManifest m = manifest_with_disk();
+  const auto again = decode_manifest(encode_manifest(m));
+  ASSERT_TRUE(again.has_value()) << again.error().text();
+  EXPECT_EQ(*again, m);
+  const Json good = Json::parse(encode_manifest(m));
+  // What is not there is a snapshot without one.
+  Json none = good;
+  none.erase("disk");
+  EXPECT_FALSE(decode_manifest(none.dump())->disk.has_value());
+  for (const Json& disk :
+       {Json(), Json("root"), Json::object(), Json{{"serial", "root"}}, Json{{"bytes", 8192}},
+        Json{{"serial", "layer0"}, {"bytes", 1 << 20}}, Json{{"serial", "root"}, {"bytes", 4096}},
+        Json{{"serial", "root"}, {"bytes", -1}}, Json{{"serial", "root"}, {"bytes", 0}}}) {
+    Json bad = good;
+    bad["disk"] = disk;
+    EXPECT_EQ(code_of(bad), Code::kCorrupt) << disk.dump();
+  }
+  Json more = good;
+  more["disk"]["file"] = "x";
+  EXPECT_EQ(code_of(more), Code::kUnsupported);
+  Json huge = good;
+  huge["disk"]["bytes"] = kMaxSnapshotDisk + 4096;
+  EXPECT_EQ(code_of(huge), Code::kLimit);
+  // Pages are what is summed up.
+  Json uneven = good;
+  uneven["disk"]["bytes"] = uneven["devices"][2]["bytes"] = 8192 + 512;
+  EXPECT_EQ(code_of(uneven), Code::kCorrupt);
+}
+
 // So that programs that do not know the key read all snapshots of images.
 TEST(SnapshotManifest, AwaitsImageIsWrittenOnlyWhenTrue) {
   SnapshotManifest m = full_manifest();

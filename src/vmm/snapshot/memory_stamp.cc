@@ -54,12 +54,13 @@ static_assert(kNoBoot.size() == kBootIdBytes);
 
 }  // namespace
 
-bool is_valid(int directory, int memory_fd, std::uint32_t sum_crc) {
-  const auto fd = snapshot_files::open_regular(directory, snapshot_files::kStamp);
+bool is_valid(int directory, const snapshot_files::ImageFiles& names, int image_fd,
+              std::uint32_t sum_crc) {
+  const auto fd = snapshot_files::open_regular(directory, names.stamp);
   struct stat stamp {};
   struct stat memory {};
   std::vector<std::byte> bytes(kStampBytes);
-  if (!fd || ::fstat(fd->get(), &stamp) != 0 || ::fstat(memory_fd, &memory) != 0 ||
+  if (!fd || ::fstat(fd->get(), &stamp) != 0 || ::fstat(image_fd, &memory) != 0 ||
       stamp.st_size != static_cast<off_t>(kStampBytes) || !read_exact(fd->get(), bytes)) {
     return false;
   }
@@ -71,19 +72,20 @@ bool is_valid(int directory, int memory_fd, std::uint32_t sum_crc) {
   return boot && bytes == encode(memory, *boot, sum_crc);
 }
 
-Status write(int directory, int memory_fd, std::uint32_t sum_crc, Lasting lasting) {
-  using snapshot_files::kNewStamp;
+Status write(int directory, const snapshot_files::ImageFiles& names, int image_fd,
+             std::uint32_t sum_crc, Lasting lasting) {
   struct stat memory {};
-  if (::fstat(memory_fd, &memory) != 0) return fail_errno("look at the memory image", errno);
+  if (::fstat(image_fd, &memory) != 0) return fail_errno("look at the memory image", errno);
   const std::string boot = lasting == Lasting::kSynced ? std::string(kNoBoot) : SM_TRY(boot_id());
   const auto bytes = encode(memory, boot, sum_crc);
   // Two at once write the same; the worst is half a stamp, which nobody believes.
-  ::unlinkat(directory, kNewStamp, 0);
-  auto status = snapshot_files::write_new(directory, kNewStamp, bytes, lasting == Lasting::kSynced);
-  if (status && ::renameat(directory, kNewStamp, directory, snapshot_files::kStamp) != 0) {
+  ::unlinkat(directory, names.new_stamp, 0);
+  auto status =
+      snapshot_files::write_new(directory, names.new_stamp, bytes, lasting == Lasting::kSynced);
+  if (status && ::renameat(directory, names.new_stamp, directory, names.stamp) != 0) {
     status = fail_errno("rename the stamp", errno);
   }
-  if (!status) ::unlinkat(directory, kNewStamp, 0);
+  if (!status) ::unlinkat(directory, names.new_stamp, 0);
   return status;
 }
 

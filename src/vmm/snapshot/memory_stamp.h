@@ -1,4 +1,4 @@
-// memory.ok: a note beside a memory image that this very file was found whole, so that a restore
+// memory.ok, disk.ok: a note beside an image that this very file was found whole, so that a restore
 // need not read all of it. It remembers what the file system says about the file; whoever alters
 // the file cannot help changing that. See docs/reference/snapshot-format.md. Internal to
 // vmm/snapshot.
@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/result.h"
+#include "vmm/snapshot/snapshot_files.h"
 
 namespace sm::memory_stamp {
 
@@ -17,9 +18,11 @@ enum class Lasting : std::uint8_t {
 };
 
 // The stamp in `directory` holds for the open image and the table of checksums with this CRC.
-bool is_valid(int directory, int memory_fd, std::uint32_t sum_crc);
+bool is_valid(int directory, const snapshot_files::ImageFiles& names, int image_fd,
+              std::uint32_t sum_crc);
 
 // Writes it, atomically. Failing is harmless: the image is read again next time.
-Status write(int directory, int memory_fd, std::uint32_t sum_crc, Lasting lasting);
+Status write(int directory, const snapshot_files::ImageFiles& names, int image_fd,
+             std::uint32_t sum_crc, Lasting lasting);
 
 }  // namespace sm::memory_stamp

@@ -1,4 +1,5 @@
-// A snapshot on disk: a directory with manifest.json, state.bin, memory.img and memory.sum. See
+// A snapshot on disk: a directory with manifest.json, state.bin, memory.img and memory.sum, and
+// with disk.img and disk.sum when the guest has a disk that it may write to. See
 // docs/reference/snapshot-format.md.
 //
 //   writer = SM_TRY(SnapshotWriter::create(path, bytes, false));  // path.tmp-<random>, beside it
@@ -31,8 +32,9 @@
 namespace sm {
 
 namespace snapshot_files {
+struct ImageFiles;
 Result<SnapshotManifest> probe(int directory);
-}
+}  // namespace snapshot_files
 
 // Not thread-safe; several for one path may be at work, in any processes.
 class SnapshotWriter {
@@ -51,6 +53,9 @@ class SnapshotWriter {
   // For whoever writes pages: pwrite at the offset of the page in RAM (guest memory's regions one
   // after the other, without the gap between them). Zero pages should not be written.
   int memory_fd() const { return memory_.get(); }
+  // The snapshot also holds what is on that disk, SnapshotManifest::disk. The descriptor of a file
+  // of its size, all holes, for whoever copies it; once.
+  Result<int> add_disk(const SnapshotDisk& disk);
   // For a diff: which pages (4096 bytes, by number, ascending ranges that do not touch) this
   // snapshot holds; the others are the base's. Goes with SnapshotManifest::base. Not called: all of
   // them.
@@ -70,7 +75,7 @@ class SnapshotWriter {
   SnapshotWriter() = default;
   Status complete(SnapshotManifest manifest, const MachineState& state, bool sync);
   Status fill(SnapshotManifest manifest, const MachineState& state, bool sync);
-  Status write_memory_sum(const SnapshotManifest& manifest, std::uint32_t manifest_crc, bool sync);
+  Status write_sum(const snapshot_files::ImageFiles& names, int image, MemorySum sum, bool sync);
   Status publish(bool sync);
   void discard();
 
@@ -81,6 +86,8 @@ class SnapshotWriter {
   UniqueFd directory_;     // holds the lock that says that this writer lives
   UniqueFd memory_;
   std::uint64_t memory_bytes_ = 0;
+  UniqueFd disk_;
+  std::optional<SnapshotDisk> disk_facts_;
   bool replace_ = false;
   std::optional<std::vector<PageRange>> pages_;
 };
@@ -100,25 +107,36 @@ class Snapshot {
   const UniqueFd& memory_fd() const { return memory_; }
   // For who maps it and needs nothing else any more; verify() no longer works.
   UniqueFd take_memory() { return std::move(memory_); }
+  // Read-only; manifest().disk->bytes long; invalid without one. Never to be written: what goes on
+  // from it needs a copy.
+  const UniqueFd& disk_fd() const { return disk_; }
+  UniqueFd take_disk() { return std::move(disk_); }
   // A diff: its pages. Empty otherwise.
   std::span<const PageRange> pages() const;
   // A diff: its base, opened and checked like any other.
   Result<Snapshot> open_base() const;
 
-  // Reads the memory image again, whatever is known of it. For `snapshot verify`.
+  // Reads the images again, whatever is known of them. For `snapshot verify`.
   Status verify() const;
 
  private:
   Snapshot() = default;
   friend Result<SnapshotManifest> snapshot_files::probe(int directory);
-  // All but the memory image's content; the checksum of memory.sum goes to `sum_crc`.
-  static Result<Snapshot> read_parts(int directory, std::uint32_t& sum_crc);
+  // Checksums of the files with the checksums.
+  struct SumCrcs {
+    std::uint32_t memory = 0;
+    std::uint32_t disk = 0;
+  };
+  // All but the content of the images.
+  static Result<Snapshot> read_parts(int directory, SumCrcs& crcs);
   static Result<Snapshot> read(int directory);
 
   SnapshotManifest manifest_;
   MachineState state_;
   UniqueFd memory_;
   MemorySum sum_;
+  UniqueFd disk_;
+  MemorySum disk_sum_;
 };
 
 // Whether a snapshot could be made there, as far as that shows before: errors as of

@@ -20,10 +20,28 @@ inline constexpr const char* kManifest = "manifest.json";
 inline constexpr const char* kState = "state.bin";
 inline constexpr const char* kMemory = "memory.img";
 inline constexpr const char* kMemorySum = "memory.sum";
-inline constexpr const char* kStamp = "memory.ok";
-inline constexpr const char* kNewStamp = "memory.ok.new";
+
+// A file of pages, its checksums, the note that it was found whole, and the next such note.
+struct ImageFiles {
+  const char* image;
+  const char* sum;
+  const char* stamp;
+  const char* new_stamp;
+};
+inline constexpr ImageFiles kMemoryFiles{kMemory, kMemorySum, "memory.ok", "memory.ok.new"};
+inline constexpr ImageFiles kDiskFiles{"disk.img", "disk.sum", "disk.ok", "disk.ok.new"};
+
 // Everything that may lie in a snapshot's directory.
-inline constexpr std::array kAllFiles{kManifest, kState, kMemory, kMemorySum, kStamp, kNewStamp};
+inline constexpr std::array kAllFiles{kManifest,
+                                      kState,
+                                      kMemory,
+                                      kMemorySum,
+                                      kMemoryFiles.stamp,
+                                      kMemoryFiles.new_stamp,
+                                      kDiskFiles.image,
+                                      kDiskFiles.sum,
+                                      kDiskFiles.stamp,
+                                      kDiskFiles.new_stamp};
 
 // Where a snapshot is or will be. All work goes through the descriptor, so that a folder that is
 // moved meanwhile stays the same one.

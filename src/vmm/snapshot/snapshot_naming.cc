@@ -93,6 +93,12 @@ Status link_files(int from, int to) {
       return fail_errno(std::string("link ") + file, errno);
     }
   }
+  // Not every snapshot has these; whether this one lacks them shows when it is looked at.
+  for (const char* file : {files::kDiskFiles.image, files::kDiskFiles.sum}) {
+    if (::linkat(from, file, to, file, 0) < 0 && errno != ENOENT) {
+      return fail_errno(std::string("link ") + file, errno);
+    }
+  }
   return ::fsync(to) == 0 ? Status() : fail_errno("write the folder", errno);
 }
 

@@ -47,36 +47,51 @@ struct SumFile {
   std::uint32_t crc = 0;
 };
 
-Result<SumFile> read_sum(int directory, const files::ManifestFile& file) {
-  const std::uint64_t memory_bytes = file.manifest.memory_bytes;
-  const auto bytes =
-      files::read_whole(directory, files::kMemorySum, max_memory_sum_bytes(memory_bytes));
+Result<SumFile> read_sum(int directory, const files::ImageFiles& names, std::uint64_t image_bytes,
+                         std::uint32_t manifest_crc) {
+  const auto bytes = files::read_whole(directory, names.sum, max_memory_sum_bytes(image_bytes));
   if (!bytes) return part_error(bytes.error());
   SumFile out;
-  out.sum = SM_TRY(decode_memory_sum(*bytes, memory_bytes));
+  out.sum = SM_TRY(decode_memory_sum(*bytes, image_bytes));
   out.crc = crc32c(*bytes);
-  if (out.sum.manifest_crc != file.crc) {
-    return corrupt("manifest.json was altered, or memory.sum is another snapshot's");
-  }
-  if (out.sum.own_pages.has_value() != file.manifest.base.has_value()) {
-    return corrupt("manifest.json and memory.sum disagree whether this is a diff");
+  if (out.sum.manifest_crc != manifest_crc) {
+    return corrupt(std::string("manifest.json was altered, or ") + names.sum +
+                   " is another snapshot's");
   }
   return out;
 }
 
-Result<UniqueFd> open_memory(int directory, std::uint64_t memory_bytes) {
-  auto fd = files::open_regular(directory, files::kMemory);
+Result<UniqueFd> open_image(int directory, const char* name, std::uint64_t bytes) {
+  auto fd = files::open_regular(directory, name);
   if (!fd) return part_error(fd.error());
   const std::uint64_t size = SM_TRY(file_size(fd->get()));
-  if (size == memory_bytes) return fd;
-  return corrupt("memory.img has " + std::to_string(size) + " bytes, the manifest says " +
-                 std::to_string(memory_bytes));
+  if (size == bytes) return fd;
+  return corrupt(std::string(name) + " has " + std::to_string(size) + " bytes, the manifest says " +
+                 std::to_string(bytes));
 }
 
-Status check_memory(int fd, const MemorySum& sum) {
+Status check_image(int fd, const MemorySum& sum) {
   const auto found = sum_memory(fd, sum.memory_bytes);
   if (!found) return part_error(found.error());
   return compare_sums(sum.chunks, *found);
+}
+
+Status check_disk(int fd, const MemorySum& sum) {
+  auto status = check_image(fd, sum);
+  return status ? Status() : fail(std::move(status).error().with(files::kDiskFiles.image));
+}
+
+// Reads an image unless that has been done before.
+Status check_once(int directory, const files::ImageFiles& names, int image, std::uint32_t sum_crc,
+                  const MemorySum& sum, Status (*check)(int, const MemorySum&)) {
+  if (memory_stamp::is_valid(directory, names, image, sum_crc)) return {};
+  SM_TRY_STATUS(check(image, sum));
+  // Not possible in a folder that is not ours: then it is read each time. This does not know
+  // whether the image has reached the disk.
+  static_cast<void>(
+      memory_stamp::write(directory, names, image, sum_crc, memory_stamp::Lasting::kThisBoot)
+          .has_value());
+  return {};
 }
 
 bool leads_to(const std::string& path, int directory) {
@@ -106,31 +121,38 @@ Result<Snapshot> Snapshot::open(const std::string& path) {
   return read_named<Snapshot>(path, [](int directory) { return read(directory); });
 }
 
-Result<Snapshot> Snapshot::read_parts(int directory, std::uint32_t& sum_crc) {
+Result<Snapshot> Snapshot::read_parts(int directory, SumCrcs& crcs) {
   files::ManifestFile file = SM_TRY(files::read_manifest(directory));
+  const SnapshotManifest& manifest = file.manifest;
   Snapshot out;
-  out.state_ = SM_TRY(read_state(directory, file.manifest));
-  SumFile sum = SM_TRY(read_sum(directory, file));
-  out.memory_ = SM_TRY(open_memory(directory, file.manifest.memory_bytes));
-  if (file.manifest.base) {
-    SM_TRY_STATUS(files::check_base(*file.manifest.base, file.manifest.memory_bytes));
+  out.state_ = SM_TRY(read_state(directory, manifest));
+  SumFile sum = SM_TRY(read_sum(directory, files::kMemoryFiles, manifest.memory_bytes, file.crc));
+  if (sum.sum.own_pages.has_value() != manifest.base.has_value()) {
+    return corrupt("manifest.json and memory.sum disagree whether this is a diff");
   }
-  out.manifest_ = std::move(file.manifest);
+  out.memory_ = SM_TRY(open_image(directory, files::kMemoryFiles.image, manifest.memory_bytes));
   out.sum_ = std::move(sum.sum);
-  sum_crc = sum.crc;
+  crcs.memory = sum.crc;
+  if (manifest.disk) {
+    SumFile disk = SM_TRY(read_sum(directory, files::kDiskFiles, manifest.disk->bytes, file.crc));
+    if (disk.sum.own_pages) return corrupt("disk.sum is that of a diff");
+    out.disk_ = SM_TRY(open_image(directory, files::kDiskFiles.image, manifest.disk->bytes));
+    out.disk_sum_ = std::move(disk.sum);
+    crcs.disk = disk.crc;
+  }
+  if (manifest.base) SM_TRY_STATUS(files::check_base(*manifest.base, manifest.memory_bytes));
+  out.manifest_ = std::move(file.manifest);
   return out;
 }
 
 Result<Snapshot> Snapshot::read(int directory) {
-  std::uint32_t sum_crc = 0;
-  Snapshot out = SM_TRY(read_parts(directory, sum_crc));
-  if (!memory_stamp::is_valid(directory, out.memory_.get(), sum_crc)) {
-    SM_TRY_STATUS(check_memory(out.memory_.get(), out.sum_));
-    // Not possible in a folder that is not ours: then it is read each time. This does not know
-    // whether the image has reached the disk.
-    static_cast<void>(
-        memory_stamp::write(directory, out.memory_.get(), sum_crc, memory_stamp::Lasting::kThisBoot)
-            .has_value());
+  SumCrcs crcs;
+  Snapshot out = SM_TRY(read_parts(directory, crcs));
+  SM_TRY_STATUS(check_once(directory, files::kMemoryFiles, out.memory_.get(), crcs.memory, out.sum_,
+                           check_image));
+  if (out.disk_.valid()) {
+    SM_TRY_STATUS(check_once(directory, files::kDiskFiles, out.disk_.get(), crcs.disk,
+                             out.disk_sum_, check_disk));
   }
   return out;
 }
@@ -148,7 +170,10 @@ Result<Snapshot> Snapshot::open_base() const {
   return base;
 }
 
-Status Snapshot::verify() const { return check_memory(memory_.get(), sum_); }
+Status Snapshot::verify() const {
+  SM_TRY_STATUS(check_image(memory_.get(), sum_));
+  return disk_.valid() ? check_disk(disk_.get(), disk_sum_) : Status();
+}
 
 Result<SnapshotManifest> read_snapshot_manifest(const std::string& path) {
   return read_named<SnapshotManifest>(path, [](int directory) -> Result<SnapshotManifest> {
@@ -157,8 +182,8 @@ Result<SnapshotManifest> read_snapshot_manifest(const std::string& path) {
 }
 
 Result<SnapshotManifest> snapshot_files::probe(int directory) {
-  std::uint32_t sum_crc = 0;
-  return SM_TRY(Snapshot::read_parts(directory, sum_crc)).manifest_;
+  Snapshot::SumCrcs crcs;
+  return SM_TRY(Snapshot::read_parts(directory, crcs)).manifest_;
 }
 
 Result<SnapshotManifest> probe_snapshot(const std::string& path) {

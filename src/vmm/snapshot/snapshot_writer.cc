@@ -54,6 +54,15 @@ Status fsync_named(int fd, const std::string& what) {
   return ::fsync(fd) == 0 ? Status() : fail_errno("write " + what, errno);
 }
 
+// All holes.
+Result<UniqueFd> new_image(int directory, const char* name, std::uint64_t bytes) {
+  UniqueFd fd(::openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd.valid() || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
+    return fail_errno(name, errno);
+  }
+  return fd;
+}
+
 }  // namespace
 
 Status check_snapshot_place(const std::string& path, bool replace) {
@@ -81,14 +90,22 @@ Result<std::unique_ptr<SnapshotWriter>> SnapshotWriter::create(const std::string
   writer->directory_ = std::move(temporary.fd);
   writer->memory_bytes_ = memory_bytes;
   writer->replace_ = replace;
-  const std::string what = "create the memory image of " + writer->path_;
-  writer->memory_ = UniqueFd(::openat(writer->directory_.get(), files::kMemory,
-                                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!writer->memory_.valid() ||
-      ::ftruncate(writer->memory_.get(), static_cast<off_t>(memory_bytes)) != 0) {
-    return fail_errno(what, errno);
-  }
+  writer->memory_ =
+      SM_TRY_WITH(new_image(writer->directory_.get(), files::kMemoryFiles.image, memory_bytes),
+                  "create the memory image of " + writer->path_);
   return writer;
+}
+
+Result<int> SnapshotWriter::add_disk(const SnapshotDisk& disk) {
+  if (disk.bytes == 0 || disk.bytes % kPageBytes != 0 || disk.bytes > kMaxSnapshotDisk) {
+    return fail(Code::kUnsupported,
+                "a snapshot cannot have a disk of " + std::to_string(disk.bytes) + " bytes",
+                "use disks of whole pages of 4096 bytes, up to 1 TiB");
+  }
+  disk_ = SM_TRY_WITH(new_image(directory_.get(), files::kDiskFiles.image, disk.bytes),
+                      "create the disk of " + path_);
+  disk_facts_ = disk;
+  return disk_.get();
 }
 
 SnapshotWriter::~SnapshotWriter() { discard(); }
@@ -129,6 +146,9 @@ Status SnapshotWriter::fill(SnapshotManifest manifest, const MachineState& state
   if (manifest.memory_bytes != memory_bytes_) {
     return fail(Code::kInvalidArgument, "manifest and image disagree about the size of memory");
   }
+  if (manifest.disk != disk_facts_) {
+    return fail(Code::kInvalidArgument, "manifest and image disagree about the disk");
+  }
   if (manifest.base.has_value() != pages_.has_value()) {
     return fail(Code::kInvalidArgument, "a diff needs both a base and its own pages");
   }
@@ -136,28 +156,40 @@ Status SnapshotWriter::fill(SnapshotManifest manifest, const MachineState& state
 
   SM_TRY_STATUS(files::write_new(directory_.get(), files::kState, state_bytes, sync));
   SM_TRY_STATUS(files::write_new(directory_.get(), files::kManifest, as_byte_span(text), sync));
-  return write_memory_sum(manifest, crc32c(as_byte_span(text)), sync);
+  const std::uint32_t manifest_crc = crc32c(as_byte_span(text));
+  SM_TRY_STATUS(write_sum(files::kMemoryFiles, memory_.get(),
+                          {.memory_bytes = manifest.memory_bytes,
+                           .manifest_crc = manifest_crc,
+                           .own_pages = pages_,
+                           .chunks = {}},
+                          sync));
+  if (disk_facts_) {
+    SM_TRY_STATUS(write_sum(files::kDiskFiles, disk_.get(),
+                            {.memory_bytes = disk_facts_->bytes,
+                             .manifest_crc = manifest_crc,
+                             .own_pages = {},
+                             .chunks = {}},
+                            sync));
+  }
+  return sync ? fsync_named(directory_.get(), temporary_) : Status();
 }
 
-Status SnapshotWriter::write_memory_sum(const SnapshotManifest& manifest,
-                                        std::uint32_t manifest_crc, bool sync) {
+// `sum` lacks its chunks.
+Status SnapshotWriter::write_sum(const files::ImageFiles& names, int image, MemorySum sum,
+                                 bool sync) {
   // Synced before it is read: then the times of the file do not change any more.
-  if (sync) SM_TRY_STATUS(fsync_named(memory_.get(), files::kMemory));
-  MemorySum sum{.memory_bytes = manifest.memory_bytes,
-                .manifest_crc = manifest_crc,
-                .own_pages = pages_,
-                .chunks = SM_TRY(sum_memory(memory_.get(), manifest.memory_bytes))};
+  if (sync) SM_TRY_STATUS(fsync_named(image, names.image));
+  sum.chunks = SM_TRY_WITH(sum_memory(image, sum.memory_bytes), names.image);
   SM_TRY_STATUS(check_pages(sum));
-  if (SM_TRY(file_size(memory_.get())) != manifest.memory_bytes) {
-    return fail(Code::kInvalidArgument, "the memory image has changed its size");
+  if (SM_TRY(file_size(image)) != sum.memory_bytes) {
+    return fail(Code::kInvalidArgument, std::string(names.image) + " has changed its size");
   }
   const auto bytes = encode_memory_sum(sum);
-  SM_TRY_STATUS(files::write_new(directory_.get(), files::kMemorySum, bytes, sync));
+  SM_TRY_STATUS(files::write_new(directory_.get(), names.sum, bytes, sync));
   const auto lasting = sync ? memory_stamp::Lasting::kSynced : memory_stamp::Lasting::kThisBoot;
-  auto stamped = memory_stamp::write(directory_.get(), memory_.get(), crc32c(bytes), lasting);
+  auto stamped = memory_stamp::write(directory_.get(), names, image, crc32c(bytes), lasting);
   // Only a full disk is of interest: without the stamp the first reader reads the image.
   if (!stamped && stamped.error().code() == Code::kIo) return stamped;
-  if (sync) return fsync_named(directory_.get(), temporary_);
   return {};
 }
 

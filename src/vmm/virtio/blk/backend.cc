@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/checked.h"
 #include "base/file.h"
+#include "base/sparse_copy.h"
 #include "vmm/virtio/blk/wire.h"
 
 namespace sm {
@@ -129,6 +130,8 @@ Status FileBackend::write_zeroes(std::uint64_t offset, std::uint64_t length, Unm
   if (errno != EOPNOTSUPP) return fail_errno("write zeroes", errno);
   return write_zero_bytes(offset, length);
 }
+
+Status FileBackend::copy_to(int file) { return copy_sparse(file_.get(), file, size_); }
 
 Status FileBackend::write_zero_bytes(std::uint64_t offset, std::uint64_t length) {
   static constexpr std::array<std::byte, 65536> kZeros{};

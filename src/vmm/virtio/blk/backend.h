@@ -30,6 +30,8 @@ class BlockBackend {
   // Frees the space of a range, whose content is undefined afterwards. A hint.
   virtual Status discard(std::uint64_t offset, std::uint64_t length) = 0;
   virtual Status write_zeroes(std::uint64_t offset, std::uint64_t length, Unmap unmap) = 0;
+  // All of it into a file of size() bytes that is all holes; holes stay holes.
+  virtual Status copy_to(int file) = 0;
 };
 
 class FileBackend final : public BlockBackend {
@@ -45,6 +47,7 @@ class FileBackend final : public BlockBackend {
   Status flush() override;
   Status discard(std::uint64_t offset, std::uint64_t length) override;
   Status write_zeroes(std::uint64_t offset, std::uint64_t length, Unmap unmap) override;
+  Status copy_to(int file) override;
 
  private:
   FileBackend(UniqueFd file, Access access, std::uint64_t file_bytes, std::uint64_t size)

@@ -64,6 +64,11 @@ SnapshotDevice BlkDevice::describe() const {
           .read_only = disk_.read_only};
 }
 
+Status BlkDevice::copy_to(int file) const {
+  if (backend_ == nullptr) return fail(Code::kInvalidArgument, config_.name + ": no disk is bound");
+  return backend_->copy_to(file);
+}
+
 std::uint64_t BlkDevice::features() const {
   std::uint64_t features = kRingEventIdx | kRingIndirectDesc | bit(VIRTIO_BLK_F_SIZE_MAX) |
                            bit(VIRTIO_BLK_F_SEG_MAX) | bit(VIRTIO_BLK_F_BLK_SIZE) |

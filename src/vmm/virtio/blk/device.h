@@ -33,6 +33,8 @@ class BlkDevice final : public VirtioDevice {
   SnapshotDevice describe() const;
   // The guest has changed the disk since this device was made. With the device's lock.
   bool changed() const { return changed_; }
+  // All that is on it, into a file of its size that is all holes. With the device's lock.
+  Status copy_to(int file) const;
 
   std::string_view name() const override { return config_.name; }
   VirtioDeviceType type() const override { return VirtioDeviceType::kBlock; }

@@ -52,6 +52,7 @@ class BackendFake : public BlockBackend {
     std::memset(bytes.data() + offset, 0, length);
     return result;
   }
+  Status copy_to(int) override { return result; }
 
   std::string bytes = std::string(kSectors * kSectorBytes, 'd');
   std::uint64_t reported_size = kSectors * kSectorBytes;

@@ -1,0 +1,278 @@
+"""End-to-end tests of `snapshot create`: VMs of the command line that are saved while they run. Started by tests/e2e/run."""
+
+import glob
+import json
+import os
+import pty
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from lifecycle_test import BIN, ENGINE, LIMIT, Case
+
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /tmp/.count; mv /tmp/.count /tmp/count; sleep 0.02; done"
+
+
+class SaveCase(Case):
+    """Tags of its own: the snapshots of booted images are shared."""
+
+    def setUp(self):
+        super().setUp()
+        self.tags = []
+
+    def tearDown(self):
+        super().tearDown()
+        for tag in self.tags:
+            self.call("snapshot", "rm", tag)
+
+    def tag(self, name="one"):
+        self.tags.append(f"e2e-{os.getpid()}-{name}")
+        return self.tags[-1]
+
+    def counter(self, *options):
+        self.run_d("sh", "-c", COUNTER, options=["--name", "vm", "-m", "128m", *options])
+        self.until(lambda: self.count() > 5, "counted")
+
+    def count(self, vm="vm"):
+        return int(self.call("exec", vm, "cat", "/tmp/count").stdout or 0)
+
+    def restored(self, tag, script):
+        return self.ok("restore", *ENGINE, tag, "sh", "-c", script)
+
+    def waiting(self, tag, *options):
+        vm = subprocess.Popen([BIN, "restore", *ENGINE, *options, tag], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env)
+        self.addCleanup(vm.kill)
+        return vm
+
+    def leftovers(self):
+        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        return glob.glob(f"{cache}/supermachine/tags/e2e-{os.getpid()}-*.tmp-*")
+
+
+class LiveSnapshots(SaveCase):
+    def test_it_goes_on_and_so_do_its_copies(self):
+        self.counter("--rm")
+        tag = self.tag()
+        said = self.ok("snapshot", "create", "vm", tag)
+        self.assertRegex(said, f"^{tag}: [0-9.]+[KM]B of memory, the VM stood still for [0-9.]+ ms\n$")
+        before = self.count()
+        self.until(lambda: self.count() > before, "counts on")
+        for _ in range(2):
+            first, second = self.restored(tag, "cat /tmp/count; sleep 0.5; cat /tmp/count").split()
+            self.assertGreater(int(first), 5)
+            self.assertLessEqual(int(first), before + 20)
+            self.assertGreater(int(second), int(first))
+        self.assertIn(tag, self.ok("snapshot", "ls", "-q"))
+        self.assertIn("whole", self.ok("snapshot", "verify", tag))
+        self.assertIn("snapshot", self.ok("events", "--since", "1h", "--until", "0s"))
+
+    def test_a_copy_waits_for_its_workload(self):
+        self.run_d("sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done", options=["--rm", "--name", "vm", "-m", "128m"])
+        self.until_logged("vm", "up\n")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        copy = self.waiting(tag)
+        time.sleep(1.5)
+        self.assertIsNone(copy.poll())
+        copy.send_signal(signal.SIGTERM)
+        # A shell says so of its child, which the signal reached as well.
+        self.assertIn(copy.communicate(timeout=LIMIT), ((b"", b""), (b"", b"Terminated\n")))
+        self.assertEqual(copy.returncode, 7)
+        self.assertEqual(self.ok("exec", "vm", "echo", "on"), "on\n")
+
+    def test_a_waiting_copy_shows_what_its_workload_prints(self):
+        self.run_d("sh", "-c", "trap 'echo bye; exit 7' TERM; i=0; while :; do i=$((i+1)); echo out $i; echo err $i >&2; sleep 0.05; done",
+                   options=["--rm", "--name", "vm", "-m", "128m"])
+        self.until_logged("vm", "out 3\n")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        copies = [self.waiting(tag), self.waiting(tag)]
+        for copy in copies:
+            first = copy.stdout.readline().split()
+            self.assertGreaterEqual(int(first[1]), 3)
+            self.assertEqual(copy.stdout.readline(), b"out %d\n" % (int(first[1]) + 1))
+            copy.send_signal(signal.SIGTERM)
+            out, err = copy.communicate(timeout=LIMIT)
+            self.assertTrue(out.endswith(b"bye\n"), out)
+            self.assertEqual(set(line.split()[0] for line in err.splitlines()) - {b"Terminated"}, {b"err"})
+            self.assertEqual(copy.returncode, 7)
+
+    def test_what_it_prints_does_not_hold_a_copy_up(self):
+        self.run_d("sh", "-c", "trap 'head -c 1000000 /dev/zero; exit 5' TERM; echo up; while :; do sleep 0.05; done",
+                   options=["--rm", "--name", "vm", "-m", "128m"])
+        self.until_logged("vm", "up\n")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        copy = self.waiting(tag)
+        time.sleep(1.5)
+        copy.send_signal(signal.SIGTERM)
+        copy.communicate(timeout=LIMIT)
+        self.assertEqual(copy.returncode, 5)
+
+    def test_a_paused_one_stays_so(self):
+        self.counter("--rm")
+        self.ok("pause", "vm")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        self.assertIn("(Paused)", self.ok("ps"))
+        first, second = self.restored(tag, "cat /tmp/count; sleep 0.5; cat /tmp/count").split()
+        self.assertGreater(int(second), int(first))
+        self.ok("unpause", "vm")
+        self.assertGreaterEqual(self.count(), int(first))
+
+    def test_a_terminal(self):
+        here, there = pty.openpty()
+        vm = subprocess.Popen([BIN, "run", "--rm", *ENGINE, "-it", "--name", "vm", "-m", "128m", f"oci:{os.environ['SUPERMACHINE_IMAGES']}:busybox", "sh"],
+                              stdin=there, stdout=there, stderr=there, env=self.env)
+        self.addCleanup(vm.kill)
+        os.write(here, b"touch /tmp/mark\n")
+        self.until(lambda: self.call("exec", "vm", "test", "-e", "/tmp/mark").returncode == 0, "typed")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        self.assertEqual(self.restored(tag, "ls /tmp; sleep 0.3; pidof sh | wc -w"), "mark\n2\n")
+        os.write(here, b"exit 4\n")
+        self.assertEqual(vm.wait(timeout=LIMIT), 4)
+
+    def test_tags_and_folders(self):
+        self.counter("--rm")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        digest = json.loads(self.ok("snapshot", "inspect", tag))[0]["memory_digest"]
+        self.refused("--force", "snapshot", "create", "vm", tag)
+        self.assertEqual(json.loads(self.ok("snapshot", "inspect", tag))[0]["memory_digest"], digest)
+        self.ok("snapshot", "create", "-f", "vm", tag)
+        self.assertNotEqual(json.loads(self.ok("snapshot", "inspect", tag))[0]["memory_digest"], digest)
+        folder = self.folders.name + "/saved"
+        self.ok("snapshot", "create", "vm", folder)
+        self.assertEqual(self.ok("restore", *ENGINE, folder, "echo", "hello"), "hello\n")
+        self.refused("exists", "snapshot", "create", "vm", folder)
+        self.refused("cannot be a tag", "snapshot", "create", "vm", "-f", "..")
+        os.mkdir(self.folders.name + "/other")
+        self.refused("not a snapshot", "snapshot", "create", "-f", "vm", self.folders.name + "/other")
+
+    def test_one_that_does_not_run(self):
+        self.run_d("true", options=["--name", "vm"])
+        self.ok("wait", "vm")
+        tag = self.tag()
+        self.refused("is not running", "snapshot", "create", "vm", tag)
+        self.refused("no VM", "snapshot", "create", "nobody", tag)
+        self.assertNotIn(tag, self.ok("snapshot", "ls", "-q"))
+
+    def test_a_killed_command_and_a_killed_keeper_leave_nothing_half(self):
+        self.counter("--rm")
+        for n in range(10):
+            tag = self.tag(f"k{n}")
+            command = subprocess.Popen([BIN, "snapshot", "create", "vm", tag], env=self.env, stdout=subprocess.DEVNULL)
+            time.sleep(0.02 * n)
+            command.kill()
+            command.wait()
+        # Those that had been asked for are completed.
+        last = self.tag("last")
+        self.ok("snapshot", "create", "vm", last)
+        self.assertEqual(self.leftovers(), [])
+        there = [t for t in self.ok("snapshot", "ls", "-q").split() if t in self.tags]
+        self.assertIn(last, there)
+        self.ok("snapshot", "verify", *there)
+        command = subprocess.Popen([BIN, "snapshot", "create", "-f", "vm", last], env=self.env, stderr=subprocess.PIPE)
+        time.sleep(0.05)
+        os.kill(self.inspect("vm")["State"]["KeeperPid"], signal.SIGKILL)
+        command.communicate(timeout=LIMIT)
+        self.ok("snapshot", "verify", last)
+        self.ok("rm", "-f", "vm")
+        self.counter("--rm")
+        self.ok("snapshot", "create", "-f", "vm", last)
+        self.assertEqual(self.leftovers(), [])
+
+
+class DiskSnapshots(SaveCase):
+    def setUp(self):
+        super().setUp()
+        self.counter()
+        self.ok("exec", "vm", "sh", "-c", "echo mine > /file; seq 1 200000 > /numbers; rm /bin/vi")
+
+    def test_each_copy_has_the_files_and_its_own_disk(self):
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        manifest = json.loads(self.ok("snapshot", "inspect", tag))[0]
+        self.assertEqual(manifest["disk"], {"serial": "root", "bytes": 10 << 30})
+        listed = {row["Name"]: row["Size"] for row in map(json.loads, self.ok("snapshot", "ls", "--format", "json").splitlines())}
+        self.assertGreater(listed[tag], os.stat(f"{self.cache()}/tags/{tag}/disk.img").st_blocks * 512)
+        self.ok("exec", "vm", "sh", "-c", "echo later > /file; rm /numbers; sync")
+        look = "cat /file; seq 1 200000 | cmp - /numbers && echo same; test -e /bin/vi || echo none; "
+        # At once: what one writes, the other does not see.
+        copies = [subprocess.Popen([BIN, "restore", *ENGINE, "-i", tag, "sh", "-c", look + f"echo copy{n} > /file; dd if=/dev/zero of=/big bs=1M count=20 "
+                                    "2>/dev/null; sync; a=$(cat /tmp/count); echo up; read x; cat /file; test $(cat /tmp/count) -gt $a && echo counts"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env, text=True) for n in range(3)]
+        for copy in copies:
+            self.addCleanup(copy.kill)
+            self.assertEqual([copy.stdout.readline() for _ in range(4)], ["mine\n", "same\n", "none\n", "up\n"])
+        for n, copy in enumerate(copies):
+            self.assertEqual(copy.communicate("go\n", timeout=LIMIT)[0], f"copy{n}\ncounts\n")
+            self.assertEqual(copy.returncode, 0)
+        self.assertEqual(self.restored(tag, look), "mine\nsame\nnone\n")
+        self.assertEqual(self.ok("exec", "vm", "cat", "/file"), "later\n")
+        self.assertIn("whole", self.ok("snapshot", "verify", tag))
+        self.ok("snapshot", "rm", tag)
+        self.assertFalse(os.path.exists(f"{self.cache()}/tags/{tag}"))
+
+    def cache(self):
+        return os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")) + "/supermachine"
+
+    def test_writers_that_never_stop(self):
+        self.ok("exec", "-d", "vm", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /a; sync; echo $i > /b; sync; done")
+        tags = [self.tag(f"w{n}") for n in range(4)]
+        for tag in tags:
+            self.ok("snapshot", "create", "vm", tag)
+        for tag in tags:
+            # The writer ends in the copy; its file system is whole and takes more.
+            a, b = self.restored(tag, "sync; echo $(cat /a) $(cat /b); seq 1 100000 > /more; sync; "
+                                 "echo 3 > /proc/sys/vm/drop_caches; seq 1 100000 | cmp - /more; ! dmesg | grep -qi 'ext4.*error'").split()
+            self.assertLessEqual(int(a) - int(b), 1)
+        self.assertEqual(self.ok("exec", "vm", "sh", "-c", "dmesg | grep -ci 'ext4.*error' || true"), "0\n")
+
+    def test_paused_started_again_and_a_copy_of_nothing_new(self):
+        self.ok("stop", "-t", "0", "vm")
+        self.ok("start", "vm")
+        self.ok("pause", "vm")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        self.ok("unpause", "vm")
+        self.assertEqual(self.restored(tag, "cat /file; hostname > /name; cat /name | wc -l"), "mine\n1\n")
+
+    def test_a_damaged_disk_is_found(self):
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        path = f"{self.cache()}/tags/{tag}/disk.img"
+        with open(path, "r+b") as f:
+            f.seek(1024)
+            f.write(b"\xff")
+        self.refused("disk.img", "snapshot", "verify", tag)
+        self.refused("disk.img", "restore", *ENGINE, tag, "true")
+        os.unlink(path)
+        self.refused("disk.img", "restore", *ENGINE, tag, "true")
+        self.ok("snapshot", "rm", tag)
+
+    @unittest.skipIf(os.geteuid() != 0, "mounts a file system")
+    def test_a_full_disk_leaves_nothing_and_the_vm_goes_on(self):
+        folder = self.folders.name + "/small"
+        os.mkdir(folder)
+        for size in ("8m", "33m"):  # too small for the memory, and for the disk beside it
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+            try:
+                self.ok("exec", "vm", "sh", "-c", "dd if=/dev/urandom of=/big bs=1M count=16 2>/dev/null; sync")
+                self.refused("No space left", "snapshot", "create", "vm", folder + "/saved")
+                self.assertEqual(os.listdir(folder), [])
+            finally:
+                subprocess.run(["umount", folder], check=True)
+            before = self.count()
+            self.until(lambda: self.count() > before, "counts on")
+            self.assertEqual(self.ok("exec", "vm", "sh", "-c", "echo on > /on; cat /on"), "on\n")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        self.assertEqual(self.restored(tag, "cat /file /on"), "mine\non\n")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
