@@ -265,7 +265,8 @@ class DiskSnapshots(SaveCase):
                 self.refused("No space left", "snapshot", "create", "vm", folder + "/saved")
                 self.assertEqual(os.listdir(folder), [])
             finally:
-                subprocess.run(["umount", folder], check=True)
+                # The VM's processes close their files when they have answered.
+                self.until(lambda: subprocess.run(["umount", folder], stderr=subprocess.DEVNULL).returncode == 0, "umount")
             before = self.count()
             self.until(lambda: self.count() > before, "counts on")
             self.assertEqual(self.ok("exec", "vm", "sh", "-c", "echo on > /on; cat /on"), "on\n")

@@ -15,7 +15,8 @@ import unittest
 
 STANDS_STILL = 124
 KVM = "/sys/kernel/debug/kvm"
-FILES = ["run_test", "container_test", "lifecycle_test", "copy_test", "disk_test", "store_test", "services_test", "snapshot_test", "bake_test", "docker_parity_test"]
+FILES = ["run_test", "container_test", "lifecycle_test", "copy_test", "disk_test", "store_test", "services_test", "snapshot_test", "bake_test", "create_test",
+         "docker_parity_test"]
 
 
 class Result(unittest.TextTestResult):
