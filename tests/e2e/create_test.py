@@ -203,7 +203,8 @@ class DiskSnapshots(SaveCase):
         look = "cat /file; seq 1 200000 | cmp - /numbers && echo same; test -e /bin/vi || echo none; "
         # At once: what one writes, the other does not see.
         copies = [subprocess.Popen([BIN, "restore", *ENGINE, "-i", tag, "sh", "-c", look + f"echo copy{n} > /file; dd if=/dev/zero of=/big bs=1M count=20 "
-                                    "2>/dev/null; sync; a=$(cat /tmp/count); echo up; read x; cat /file; test $(cat /tmp/count) -gt $a && echo counts"],
+                                    "2>/dev/null; sync; a=$(cat /tmp/count); echo up; read x; cat /file; "
+                                    "until [ $(cat /tmp/count) -gt $a ]; do sleep 0.1; done; echo counts"],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env, text=True) for n in range(3)]
         for copy in copies:
             self.addCleanup(copy.kill)
@@ -221,7 +222,8 @@ class DiskSnapshots(SaveCase):
         return os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")) + "/supermachine"
 
     def test_writers_that_never_stop(self):
-        self.ok("exec", "-d", "vm", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /a; sync; echo $i > /b; sync; done")
+        self.ok("exec", "-d", "vm", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /n; mv /n /a; sync; echo $i > /n; mv /n /b; sync; done")
+        self.until(lambda: self.call("exec", "vm", "test", "-s", "/b").returncode == 0, "written")
         tags = [self.tag(f"w{n}") for n in range(4)]
         for tag in tags:
             self.ok("snapshot", "create", "vm", tag)
