@@ -389,10 +389,13 @@ class KernelCache(Case):
             with open(f"/proc/{run.pid}/task/{run.pid}/children") as f:
                 children = f.read().split()
             words = [content(f"/proc/{child}/cmdline").split("\0") for child in children]
-            return next(w for w in words if w[0].endswith("-worker"))
+            found = next(w for w in words if w[0].endswith("-worker"))
+            # It ends by itself: what it saves may not be whole yet.
+            run.communicate(timeout=LIMIT)
+            return found
         finally:
             run.kill()
-            run.communicate(timeout=LIMIT)
+            run.wait(LIMIT)
 
     @staticmethod
     def saved_from_empty_disks(snapshot):
