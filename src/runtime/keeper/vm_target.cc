@@ -38,7 +38,8 @@ Result<SnapshotTarget> target_for(const PreparedRun& run, const std::string& roo
   out.kernel_digest = SM_TRY(cached_digest(run.assets.kernel, run.cache));
   out.initramfs_digest = SM_TRY(cached_digest(run.assets.initramfs, run.cache));
   if (!root_disk.empty()) {
-    out.disk = SnapshotDisk{std::string(kRootDiskSerial), SM_TRY(open_root_disk(root_disk)).bytes};
+    const RootDisk disk = SM_TRY(open_root_disk(root_disk));
+    out.disk = SnapshotDisk{std::string(kRootDiskSerial), disk.bytes};
   }
   out.annotations = SM_TRY(saved_annotations(saved_image(run)));
   return out;

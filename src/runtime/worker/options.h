@@ -27,8 +27,8 @@ struct WorkerOptions {
   std::string root_disk;
   // An open file of that name: then the name is for messages only.
   std::optional<int> root_disk_fd;
-  std::uint32_t layer_slots =
-      0;  // empty disks for layers; 0: the layers are there from the boot on
+  // Empty disks for layers. 0: the layers are there from the boot on.
+  std::uint32_t layer_slots = 0;
   std::uint32_t vcpus = 1;
   std::string log_sink;
   std::string console_input;
