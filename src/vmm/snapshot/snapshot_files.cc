@@ -110,6 +110,18 @@ bool is_snapshot(int directory) {
          S_ISREG(info.st_mode) && has_only_known_files(directory);
 }
 
+Result<UniqueFd> open_snapshot(int parent, const std::string& name) {
+  constexpr int kAttempts = 1000;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    UniqueFd directory = SM_TRY(open_directory(parent, name));
+    if (is_snapshot(directory.get())) return directory;
+    // Who has replaced it since empties it.
+    if (is_at(directory.get(), parent, name)) break;
+  }
+  return fail(Code::kInvalidArgument, name + " is not a snapshot",
+              "remove by hand what should not be there");
+}
+
 Result<UniqueFd> open_regular(int directory, const char* name) {
   // Not blocking: opening a pipe would wait for its other end.
   UniqueFd fd(::openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));

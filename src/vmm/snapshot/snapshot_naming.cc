@@ -27,27 +27,13 @@ class Move {
  public:
   Move(const files::Unnamed& what, const files::Naming& how) : what_(what), how_(how) {}
 
+  // Again for as long as others rename at the same time: each failed attempt is one that they won.
   Status go() {
-    if (rename(what_.temporary, what_.name, RENAME_NOREPLACE)) return {};
-    // File systems without this flag refuse to move a directory over one that is not empty.
-    if (errno == EINVAL && rename(what_.temporary, what_.name, 0)) return {};
-    const bool taken = errno == EEXIST || errno == ENOTEMPTY;
-    if (!taken) return fail_errno("give it its name", errno);
-    if (!how_.replace) return fail(Code::kInvalidArgument, "it exists by now", "give another path");
-    const auto old = files::open_directory(what_.parent, what_.name);
-    if (!old || !files::is_snapshot(old->get())) {
-      return fail(Code::kInvalidArgument, "something that is not a snapshot has taken its place");
+    constexpr int kAttempts = 1000;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      if (SM_TRY(try_once())) return {};
     }
-    if (how_.exchange && rename(what_.temporary, what_.name, RENAME_EXCHANGE)) {
-      old_ = what_.temporary;
-      return {};
-    }
-    if (how_.exchange && errno != EINVAL && errno != ENOSYS) {
-      return fail_errno("give it its name", errno);
-    }
-    // So that nobody takes it for what a killed writer has left.
-    static_cast<void>(::flock(old->get(), LOCK_EX | LOCK_NB));
-    return in_steps();
+    return fail(Code::kGone, "others replace it all the time", "try again");
   }
 
   void back() const {
@@ -68,16 +54,49 @@ class Move {
     return ::renameat2(what_.parent, from.c_str(), what_.parent, to.c_str(), flags) == 0;
   }
 
-  Status in_steps() {
+  // False: another program has renamed in between.
+  Result<bool> try_once() {
+    if (rename(what_.temporary, what_.name, RENAME_NOREPLACE)) return true;
+    // File systems without this flag refuse to move a directory over one that is not empty.
+    if (errno == EINVAL && rename(what_.temporary, what_.name, 0)) return true;
+    if (!taken(errno)) return fail_errno("give it its name", errno);
+    if (!how_.replace) return fail(Code::kInvalidArgument, "it exists by now", "give another path");
+    const auto old = files::open_snapshot(what_.parent, what_.name);
+    if (!old && old.error().code() == Code::kNotFound) return false;
+    if (!old) {
+      return fail(Code::kInvalidArgument, "something that is not a snapshot has taken its place");
+    }
+    if (how_.exchange && rename(what_.temporary, what_.name, RENAME_EXCHANGE)) {
+      old_ = what_.temporary;
+      return true;
+    }
+    if (how_.exchange && errno == ENOENT) return false;
+    if (how_.exchange && errno != EINVAL && errno != ENOSYS) {
+      return fail_errno("give it its name", errno);
+    }
+    // So that nobody takes it for what a killed writer has left.
+    static_cast<void>(::flock(old->get(), LOCK_EX | LOCK_NB));
+    return in_steps();
+  }
+
+  static bool taken(int error) { return error == EEXIST || error == ENOTEMPTY; }
+
+  Result<bool> in_steps() {
     const UniqueFd lock = SM_TRY(files::lock_names(what_.parent, true));
     const std::string aside = SM_TRY(files::temporary_name(what_.name));
-    if (!rename(what_.name, aside, 0)) return fail_errno("move the old one away", errno);
+    if (!rename(what_.name, aside, 0)) {
+      if (errno == ENOENT) return false;
+      return fail_errno("move the old one away", errno);
+    }
     if (rename(what_.temporary, what_.name, 0)) {
       old_ = aside;
-      return {};
+      return true;
     }
     const int error = errno;
-    rename(aside, what_.name, 0);
+    if (rename(aside, what_.name, 0)) return fail_errno("give it its name", error);
+    // Somebody else's new one came between the two steps: it has replaced the old one.
+    files::remove_directory(what_.parent, aside);
+    if (taken(error)) return false;
     return fail_errno("give it its name", error);
   }
 

@@ -61,6 +61,50 @@ TEST(SnapshotNaming, NameIsThereAtEveryMomentWithAndWithoutExchange) {
   }
 }
 
+TEST(SnapshotNaming, OneThatIsReplacedWhileItIsLookedAtIsStillASnapshot) {
+  const TemporaryFolder folder(TemporaryFolder::Where::kMemory);
+  save(folder / "snap", 0);
+  const files::Place place = files::find_place(folder / "snap").value();
+  std::atomic<bool> done{false};
+  std::vector<std::thread> lookers;
+  for (int i = 0; i < 3; ++i) {
+    lookers.emplace_back([&] {
+      while (!done) {
+        const auto found = files::open_snapshot(place.parent.get(), place.name);
+        EXPECT_TRUE(found) << found.error().text();
+      }
+    });
+  }
+  for (std::uint32_t i = 1; i < 200; ++i) {
+    save(folder / "new", i);
+    EXPECT_TRUE(name_it(folder, "new", true));
+  }
+  done = true;
+  for (auto& looker : lookers) looker.join();
+}
+
+TEST(SnapshotNaming, ManyGiveTheSameNameAtOnce) {
+  for (const bool exchange : {true, false}) {
+    const TemporaryFolder folder(TemporaryFolder::Where::kMemory);
+    constexpr std::uint32_t kThreads = 4;
+    constexpr int kRounds = 100;
+    std::vector<std::thread> threads;
+    for (std::uint32_t seed = 0; seed < kThreads; ++seed) {
+      threads.emplace_back([&, seed] {
+        const std::string own = "new-" + std::to_string(seed);
+        for (int round = 0; round < kRounds; ++round) {
+          save(folder / own, seed);
+          const auto status = name_it(folder, own, exchange);
+          EXPECT_TRUE(status) << exchange << ": " << status.error().text();
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    EXPECT_TRUE(Snapshot::open(folder / "snap")) << exchange;
+    EXPECT_EQ(folder.names(), std::vector<std::string>{"snap"}) << exchange;
+  }
+}
+
 TEST(SnapshotNaming, WhatIsNoSnapshotStays) {
   for (const bool exchange : {true, false}) {
     const TemporaryFolder folder(TemporaryFolder::Where::kMemory);

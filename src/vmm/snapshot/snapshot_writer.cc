@@ -203,12 +203,7 @@ Status SnapshotWriter::publish(bool sync) {
 Status remove_snapshot(const std::string& path) {
   const files::Place place = SM_TRY(files::find_place(path));
   const int parent = place.parent.get();
-  const UniqueFd directory =
-      SM_TRY_WITH(files::open_directory(parent, place.name), "remove snapshot " + path);
-  if (!files::is_snapshot(directory.get())) {
-    return fail(Code::kInvalidArgument, path + " is not a snapshot",
-                "remove by hand what should not be there");
-  }
+  SM_TRY_WITH(files::open_snapshot(parent, place.name), "remove snapshot " + path);
   const std::string temporary = SM_TRY(files::temporary_name(place.name));
   if (::renameat2(parent, place.name.c_str(), parent, temporary.c_str(), RENAME_NOREPLACE) != 0) {
     return fail_errno("remove snapshot " + path, errno);
