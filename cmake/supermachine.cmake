@@ -24,6 +24,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(sm_options INTERFACE -Wthread-safety)
 endif()
 
+# For this folder and those below: what runs in there has so much to do that it is optimised with sanitizers, too.
+macro(sm_optimize_sanitized)
+  string(REPLACE "-O0" "-O1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
+endmacro()
+
 add_library(sm_sanitize INTERFACE)
 if(SM_SANITIZE)
   target_compile_options(sm_sanitize INTERFACE -fsanitize=${SM_SANITIZE} -fno-sanitize-recover=all)

@@ -366,6 +366,7 @@ class Leftovers(Case):
     def test_a_killed_command_line_takes_the_vm_with_it(self):
         p = subprocess.Popen([*RUN, image("busybox"), "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE)
         p.stdout.readline()
+        self.assertEqual(len(self.workers()), 1)
         p.kill()
         p.communicate()
         self.assertEqual(busybox("true").returncode, 0)  # it also clears what the killed one left
@@ -373,21 +374,28 @@ class Leftovers(Case):
 
     def assert_nothing_left(self):
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            workers = [p for p in glob.glob("/proc/[0-9]*/comm") if self.comm(p).startswith("supermachine-wo")]
-            if not workers:
-                break
+        while self.workers() and time.monotonic() < deadline:
             time.sleep(0.1)
-        self.assertEqual(workers, [])
-        self.assertEqual(glob.glob("/tmp/supermachine-*/*"), [])
+        self.assertEqual(self.workers(), [])
+        self.assertEqual(os.listdir(self.folder()), [])
 
     @staticmethod
-    def comm(path):
-        try:
-            with open(path) as f:
-                return f.read()
-        except OSError:
-            return ""
+    def folder():
+        """Where VMs that run have their sockets; others may use the same program with another one."""
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        return f"{runtime}/supermachine" if runtime else f"/tmp/supermachine-{os.getuid()}"
+
+    def workers(self):
+        found = []
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path) as f:
+                    words = f.read()
+            except OSError:
+                continue
+            if "supermachine-worker\0" in words and self.folder() + "/" in words:
+                found.append(words)
+        return found
 
 
 if __name__ == "__main__":
