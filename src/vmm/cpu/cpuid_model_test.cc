@@ -71,5 +71,26 @@ TEST(CpuModels, the_larger_one_says_what_it_shows) {
   EXPECT_TRUE(describe_cpu(CpuModel::kHost, leaves).signature.starts_with("cpuid-"));
 }
 
+TEST(CpuModels, none_has_what_a_saved_machine_could_not_go_on_with) {
+  constexpr std::uint32_t kFunction = 0x40000001;
+  constexpr std::uint32_t kAsyncPageFaults = 1u << 4 | 1u << 10 | 1u << 14;
+  std::vector<CpuidLeaf> leaves = processor();
+  for (CpuidLeaf& leaf : leaves) {
+    if (leaf.function == kFunction) leaf.eax |= kAsyncPageFaults;
+  }
+  for (const CpuModel model : {CpuModel::kHost, CpuModel::kX86_64V2, CpuModel::kX86_64V2Plus}) {
+    const auto shown = build_cpuid(model, leaves, {});
+    ASSERT_TRUE(shown) << shown.error().text();
+    bool found = false;
+    for (const CpuidLeaf& leaf : *shown) {
+      if (leaf.function != kFunction) continue;
+      found = true;
+      EXPECT_EQ(leaf.eax & kAsyncPageFaults, 0u) << cpu_model_name(model);
+      EXPECT_NE(leaf.eax & 1u << 3, 0u) << cpu_model_name(model);  // the rest is there
+    }
+    EXPECT_TRUE(found) << cpu_model_name(model);
+  }
+}
+
 }  // namespace
 }  // namespace sm
