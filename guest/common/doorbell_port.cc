@@ -43,6 +43,10 @@ std::uint32_t DoorbellPort::read(std::uint16_t port) const {
 
 std::uint32_t DoorbellPort::generation() const { return read(doorbell::kPortGeneration); }
 
+bool DoorbellPort::will_be_saved_at(doorbell::Event event) const {
+  return (read(doorbell::kPortEvent) >> static_cast<unsigned>(event) & 1u) != 0;
+}
+
 std::uint32_t DoorbellPort::bound_disks() const { return read(doorbell::kPortBoundDisks); }
 
 }  // namespace sm::guest

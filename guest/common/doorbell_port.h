@@ -17,6 +17,8 @@ class DoorbellPort {
   void ring(doorbell::Event event, std::uint32_t argument = 0) const;
   // Restores since boot; 0 without a doorbell.
   std::uint32_t generation() const;
+  // Whether the machine will be saved when it rings `event`.
+  bool will_be_saved_at(doorbell::Event event) const;
   // Disks that are not empty; 0 without a doorbell.
   std::uint32_t bound_disks() const;
 

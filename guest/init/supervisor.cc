@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "common/warm_files.h"
 #include "init/console.h"
 
 namespace sm::guest {
@@ -21,6 +22,10 @@ namespace {
 constexpr auto kReadyTimeout = std::chrono::seconds(30);
 
 constexpr int kForwarded[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
+
+void warm_image() {
+  if (const auto root = open_file("/", O_PATH | O_DIRECTORY)) warm_files(root->get());
+}
 
 UniqueFd open_signals() {
   sigset_t set;
@@ -147,6 +152,7 @@ Status Supervisor::handle_message(const LinkMessage& message) {
   switch (message.type) {
     case LinkType::kReady:
       ready_ = true;
+      if (bell_.will_be_saved_at(doorbell::Event::kAgentReady)) warm_image();
       bell_.ring(doorbell::Event::kAgentReady);
       return {};
     case LinkType::kWorkloadStart:

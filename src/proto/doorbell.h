@@ -9,6 +9,7 @@ namespace sm::doorbell {
 inline constexpr std::uint16_t kPortBase = 0x5350;
 inline constexpr std::uint16_t kPortCount = 16;
 // Write, 32 bits: event id in bits 31..24, argument in bits 23..0.
+// Read, 32 bits: the events at which this machine will be saved, bit N for the id N.
 inline constexpr std::uint16_t kPortEvent = kPortBase + 0;
 // Read, 32 bits: how many times this VM was restored from a snapshot.
 inline constexpr std::uint16_t kPortGeneration = kPortBase + 4;

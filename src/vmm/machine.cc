@@ -55,6 +55,7 @@ Status Machine::build_platform(std::optional<UniqueFd> console_sink,
     end(VmEnd::kPoweredOff, "the guest asked for a reset");
   });
   doorbell_.emplace(static_cast<DoorbellSink&>(*this), log_, 0);
+  for (const doorbell::Event event : hold_at_) doorbell_->add_held(event);
   SM_TRY_STATUS(pio_.add(addr_map::kUartPort, Uart16550::kPorts, *uart_));
   SM_TRY_STATUS(pio_.add(addr_map::kI8042DataPort,
                          addr_map::kI8042CommandPort - addr_map::kI8042DataPort + 1, *i8042_));

@@ -33,6 +33,7 @@ void Doorbell::read(std::uint64_t offset, std::span<std::byte> out) {
   std::fill(out.begin(), out.end(), std::byte{0});
   std::uint32_t value = 0;
   if (out.size() != sizeof(value)) return;
+  if (offset == kEventOffset) value = held_;
   if (offset == kGenerationOffset) value = generation_;
   if (offset == kMagicOffset) value = doorbell::kMagic;
   if (offset == kBoundDisksOffset) value = bound_disks_;

@@ -37,6 +37,8 @@ class Doorbell final : public BusDevice {
   void set_generation(std::uint32_t generation) { generation_ = generation; }
   // How many disks have a file. Any thread.
   void set_bound_disks(std::uint32_t count) { bound_disks_ = count; }
+  // At which event the guest will be held, to be saved. Before the vCPUs run.
+  void add_held(doorbell::Event event) { held_ |= 1u << static_cast<unsigned>(event); }
   std::uint64_t unknown_events() const { return unknown_events_; }
 
  private:
@@ -44,6 +46,7 @@ class Doorbell final : public BusDevice {
   Log* log_;
   std::atomic<std::uint32_t> generation_;
   std::atomic<std::uint32_t> bound_disks_{0};
+  std::atomic<std::uint32_t> held_{0};
   std::atomic<std::uint64_t> unknown_events_{0};
 };
 

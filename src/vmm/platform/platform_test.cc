@@ -96,6 +96,9 @@ TEST_F(DoorbellTest, reads_give_generation_and_magic) {
   EXPECT_EQ(in<std::uint16_t>(4), 0u);
   device.set_generation(8);
   EXPECT_EQ(in<std::uint32_t>(4), 8u);
+  device.add_held(doorbell::Event::kAgentReady);
+  device.add_held(doorbell::Event::kImageAwaited);
+  EXPECT_EQ(in<std::uint32_t>(0), 1u << 2 | 1u << 6);
   device.set_bound_disks(3);
   EXPECT_EQ(in<std::uint32_t>(12), 3u);
   EXPECT_EQ(in<std::uint16_t>(12), 0u);
