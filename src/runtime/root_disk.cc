@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/file.h"
-#include "base/sparse_copy.h"
 #include "runtime/run_command.h"
 
 namespace sm {
@@ -210,8 +209,8 @@ Result<RootDisk> open_root_disk(const std::string& path) {
   return RootDisk{path, bytes};
 }
 
-Result<UniqueFd> copy_root_disk(int disk, std::uint64_t bytes, const std::string& snapshot,
-                                const std::string& folder) {
+Result<UniqueFd> unnamed_root_disk(std::uint64_t bytes, const std::string& snapshot,
+                                   const std::string& folder) {
   auto file = open_file(snapshot, O_RDWR | O_TMPFILE);
   if (!file) {
     // Not every file system has such files, and the snapshot may be where we must not write.
@@ -222,9 +221,6 @@ Result<UniqueFd> copy_root_disk(int disk, std::uint64_t bytes, const std::string
   }
   if (::ftruncate(file->get(), static_cast<off_t>(bytes)) < 0) {
     return fail_errno("make a disk of " + std::to_string(bytes) + " bytes", errno);
-  }
-  if (auto copied = copy_sparse(disk, file->get(), bytes); !copied) {
-    return fail(std::move(copied).error().with("copy the disk of " + snapshot));
   }
   return std::move(*file);
 }

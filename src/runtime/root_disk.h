@@ -36,11 +36,11 @@ inline constexpr const char* kGetMke2fs = "install the package e2fsprogs";
 // The one that is there. kCorrupt when it is not a file of whole sectors, kNotFound.
 Result<RootDisk> open_root_disk(const std::string& path);
 
-// A copy of a disk of a snapshot, which stays as it is: a file without a name, gone with its last
-// descriptor. It lies beside the disk, in the folder `snapshot`, where it can share its blocks, or
-// in `folder` when that is not possible there.
-Result<UniqueFd> copy_root_disk(int disk, std::uint64_t bytes, const std::string& snapshot,
-                                const std::string& folder);
+// The file that a disk of a snapshot is copied to (by the worker, since it can take long): all
+// holes, without a name, gone with its last descriptor. It lies beside the disk, in the folder
+// `snapshot`, where it can share its blocks, or in `folder` when that is not possible there.
+Result<UniqueFd> unnamed_root_disk(std::uint64_t bytes, const std::string& snapshot,
+                                   const std::string& folder);
 
 // What a file takes on the host's disk, in bytes; nothing when there is none.
 std::uint64_t bytes_on_disk(const std::string& path);

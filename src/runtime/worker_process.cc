@@ -46,7 +46,7 @@ Result<UniqueFd> copy_up(const UniqueFd& fd) {
 Result<UniqueFd> move_up(UniqueFd fd) { return copy_up(fd); }
 
 struct ChildFds {
-  UniqueFd null, log, control, config, disk;
+  UniqueFd null, log, control, config, disk, disk_source;
 };
 
 class SpawnSettings {
@@ -72,10 +72,12 @@ class SpawnSettings {
                                                      {fds.control.get(), kControlFd},
                                                      {fds.config.get(), kConfigFd}}};
     for (const auto& [from, to] : map) ::posix_spawn_file_actions_adddup2(&actions_, from, to);
-    const bool has_disk = fds.disk.valid();
-    if (has_disk) ::posix_spawn_file_actions_adddup2(&actions_, fds.disk.get(), kDiskFd);
+    int next = kDiskFd;  // the source, if there is one, follows
+    if (fds.disk.valid()) ::posix_spawn_file_actions_adddup2(&actions_, fds.disk.get(), next++);
+    const bool copies = fds.disk_source.valid();
+    if (copies) ::posix_spawn_file_actions_adddup2(&actions_, fds.disk_source.get(), next++);
     // What our own parent left open is none of the VM's business.
-    ::posix_spawn_file_actions_addclosefrom_np(&actions_, has_disk ? kDiskFd + 1 : kDiskFd);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, next);
     sigset_t none, all;
     ::sigemptyset(&none);
     ::sigfillset(&all);
@@ -85,7 +87,8 @@ class SpawnSettings {
                                POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
     std::vector<std::string> words = {"supermachine-worker", "--control=3",
                                       "--guest-config=/dev/fd/4"};
-    if (has_disk) words.emplace_back("--root-disk-fd=5");
+    if (fds.disk.valid()) words.emplace_back("--root-disk-fd=5");
+    if (copies) words.emplace_back("--root-disk-from-fd=6");
     words.insert(words.end(), command.arguments.begin(), command.arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -127,6 +130,7 @@ Result<std::unique_ptr<WorkerProcess>> WorkerProcess::spawn(EventLoop& loop,
   fds.control = SM_TRY(move_up(std::move(theirs)));
   fds.config = SM_TRY(move_up(std::move(config)));
   if (command.root_disk) fds.disk = SM_TRY(copy_up(*command.root_disk));
+  if (command.root_disk_source) fds.disk_source = SM_TRY(copy_up(*command.root_disk_source));
   const pid_t pid = SM_TRY(SpawnSettings().spawn(command, fds));
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid()) {

@@ -25,6 +25,8 @@ struct WorkerCommand {
   std::string log_file;                // the worker's standard error, created 0600
   // An open file that becomes the guest's writable disk; none: empty.
   std::shared_ptr<const UniqueFd> root_disk = nullptr;
+  // An open file that the worker copies there first; none: null.
+  std::shared_ptr<const UniqueFd> root_disk_source = nullptr;
 };
 
 // What a worker said of a failure, as an error of this process.

@@ -198,6 +198,42 @@ TEST_F(Snapshots, diff_holds_what_changed_since_its_base) {
   EXPECT_EQ(names(), (std::set<std::string>{"run", "served"}));
 }
 
+// The command line's VMs have their roots on disks.
+bool command_line(const std::string& words) {
+  const std::string line = variable("SUPERMACHINE_CLI") + " " + words + " >/dev/null";
+  return std::system(line.c_str()) == 0;
+}
+
+TEST_F(Snapshots, each_vm_has_a_copy_of_the_snapshots_disk_and_saves_its_own) {
+  ::setenv("XDG_STATE_HOME", path("state").c_str(), 1);
+  ASSERT_TRUE(command_line("run -d --name disk -m 128m --engine " +
+                           std::string(engine() == Engine::kSoft ? "soft " : "auto ") +
+                           variable("SUPERMACHINE_IMAGE") + " sleep 1000"));
+  EXPECT_TRUE(command_line("exec disk sh -c 'echo first >/kept'"));
+  EXPECT_TRUE(command_line("snapshot create disk " + path("disk")));
+  EXPECT_TRUE(command_line("rm -f disk"));
+  ::unsetenv("XDG_STATE_HOME");
+
+  const Image image = Image::from_snapshot(*context_, path("disk")).value();
+  Vm one = image.start(vm_config()).value();
+  Vm two = image.start(vm_config()).value();
+  EXPECT_EQ(one.read_file("/kept").value(), "first\n");
+  one.write_file("/kept", "of one").value();
+  one.snapshot(path("again")).value();
+  EXPECT_EQ(two.read_file("/kept").value(), "first\n");
+
+  const Image again = Image::from_snapshot(*context_, path("again")).value();
+  Pool pool = again.pool().max(1).acquire_timeout(kPatience).config(vm_config()).build().value();
+  PooledVm copy = pool.acquire().value();
+  EXPECT_EQ(copy->read_file("/kept").value(), "of one");
+  copy->write_file("/kept", "of the copy").value();
+  copy.release();
+  // The next one is a copy again.
+  EXPECT_EQ(pool.acquire().value()->read_file("/kept").value(), "of one");
+  EXPECT_EQ(image.start(vm_config()).value().read_file("/kept").value(), "first\n");
+  for (const char* name : {"disk", "again", "state"}) fs::remove_all(path(name));
+}
+
 TEST_F(Snapshots, what_cannot_be_saved_leaves_nothing_behind) {
   Vm vm = image_->start(vm_config()).value();
   EXPECT_EQ(vm.snapshot(path("no/such/folder")).error().code(), ErrorCode::kNotFound);

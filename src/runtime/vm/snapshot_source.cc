@@ -14,9 +14,10 @@ Result<VmLaunch> SnapshotSource::launch(const VmDir& dir, const std::string& id)
   out.restored = true;
   if (!facts_.disk) return out;
   out.disk = facts_.disk;
-  auto copy = copy_root_disk(facts_.disk_file->get(), facts_.disk->bytes, facts_.path, dir.path());
+  auto copy = unnamed_root_disk(facts_.disk->bytes, facts_.path, dir.path());
   if (!copy) return fail(std::move(copy).error());
   out.worker.root_disk = std::make_shared<const UniqueFd>(*std::move(copy));
+  out.worker.root_disk_source = facts_.disk_file;
   return out;
 }
 

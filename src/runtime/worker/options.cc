@@ -70,7 +70,7 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 34> kFlags = {{
+constexpr std::array<Flag, 35> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -92,6 +92,12 @@ constexpr std::array<Flag, 34> kFlags = {{
      [](Values& o, const std::string& v) -> Status {
        o.root_disk_fd = SM_TRY(number<int>(v, 3, 1 << 20));
        o.root_disk = "/dev/fd/" + v;
+       return {};
+     }},
+    {"--root-disk-from-fd", "FD",
+     "an inherited open file that --root-disk-fd, all holes, becomes a copy of first",
+     [](Values& o, const std::string& v) -> Status {
+       o.root_disk_from_fd = SM_TRY(number<int>(v, 3, 1 << 20));
        return {};
      }},
     {"--layer-slots", "N",
@@ -286,6 +292,9 @@ Status check_together(const Values& o) {
   }
   if (o.restore_from.empty() && !o.restore_digest.empty()) {
     return usage("--restore-digest: without --restore-from");
+  }
+  if (o.root_disk_from_fd && !o.root_disk_fd) {
+    return usage("--root-disk-from-fd: without --root-disk-fd");
   }
   if (o.layer_slots != 0 && !o.restore_from.empty()) {
     return usage("--layer-slots: a restored VM has the disks that it was saved with");

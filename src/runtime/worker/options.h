@@ -27,6 +27,8 @@ struct WorkerOptions {
   std::string root_disk;
   // An open file of that name: then the name is for messages only.
   std::optional<int> root_disk_fd;
+  // An open file that is copied there first.
+  std::optional<int> root_disk_from_fd;
   // Empty disks for layers. 0: the layers are there from the boot on.
   std::uint32_t layer_slots = 0;
   std::uint32_t vcpus = 1;

@@ -111,6 +111,15 @@ TEST(WorkerOptions, snapshots_of_a_kernel_need_slots_and_someone_who_takes_them)
   EXPECT_TRUE(parse({"--restore-from=/s", "--snapshot-on-pre-exec", "--control=3"}));
 }
 
+TEST(WorkerOptions, a_disk_is_filled_only_where_it_is_handed_over) {
+  const WorkerOptions options = parse({"--root-disk-fd=5", "--root-disk-from-fd=6"}).value();
+  EXPECT_EQ(options.root_disk_fd, 5);
+  EXPECT_EQ(options.root_disk_from_fd, 6);
+  EXPECT_EQ(refusal({"--root-disk=d", "--root-disk-from-fd=6"}),
+            "--root-disk-from-fd: without --root-disk-fd");
+  EXPECT_NE(refusal({"--root-disk-fd=5", "--root-disk-from-fd=2"}), "accepted");
+}
+
 TEST(WorkerOptions, help_names_every_flag) {
   const std::string help = worker_help();
   for (const char* flag :

@@ -13,6 +13,7 @@
 
 #include "base/event_loop.h"
 #include "base/file.h"
+#include "base/sparse_copy.h"
 #include "proto/boot.h"
 #include "runtime/worker/control_socket.h"
 #include "runtime/worker/disk_slots.h"
@@ -61,6 +62,16 @@ Status set_boot(const WorkerOptions& options, VmConfig& config) {
   return {};
 }
 
+// Whoever else copies from that file has the same offset in it, so it is opened anew.
+Status fill_root_disk(int from, int disk) {
+  const UniqueFd source = SM_TRY(open_file("/proc/self/fd/" + std::to_string(from), O_RDONLY));
+  const std::uint64_t bytes = SM_TRY(file_size(disk));
+  if (SM_TRY(file_size(source.get())) != bytes) {
+    return fail(Code::kInvalidArgument, "the sizes differ", "give a copy of the same size");
+  }
+  return copy_sparse(source.get(), disk, bytes);
+}
+
 Result<UniqueFd> open_root_disk(const WorkerOptions& options) {
   if (!options.root_disk_fd) {
     return SM_TRY_WITH(open_file(options.root_disk, O_RDWR | O_NOFOLLOW), "--root-disk");
@@ -68,6 +79,11 @@ Result<UniqueFd> open_root_disk(const WorkerOptions& options) {
   UniqueFd file(*options.root_disk_fd);
   // Else the sandbox would take it for something that a parent has left open.
   if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) < 0) return fail_errno("--root-disk-fd", errno);
+  if (options.root_disk_from_fd) {
+    const UniqueFd from(*options.root_disk_from_fd);
+    auto filled = fill_root_disk(from.get(), file.get());
+    if (!filled) return fail(std::move(filled).error().with("copy the disk of the snapshot"));
+  }
   return file;
 }
 
