@@ -45,7 +45,7 @@ class Result(unittest.TextTestResult):
     def look_at(self, err):
         if issubclass(err[0], (subprocess.TimeoutExpired, TimeoutError)):
             self.out_of_time += 1
-            self.stream.writeln("\n".join(["", *machines()]))
+            self.stream.writeln("\n".join(["", *machines(), *threads()]))
 
 
 def machines():
@@ -56,6 +56,19 @@ def machines():
     for machine, after in counters().items():
         grown = {name: value - before.get(machine, {}).get(name, 0) for name, value in after.items()}
         yield f"{machine}: " + " ".join(f"{name}+{value}" for name, value in sorted(grown.items()) if value)
+
+
+def threads():
+    """Where in the kernel each thread of a worker is: a vCPU that its guest has halted is in kvm_vcpu_block."""
+    for task in sorted(glob.glob("/proc/[0-9]*/task/[0-9]*")):
+        try:
+            with open(task + "/cmdline") as file:
+                if "supermachine-worker\0" not in file.read():
+                    continue
+            with open(task + "/comm") as comm, open(task + "/stack") as stack:
+                yield f"{task} {comm.read().strip()}: " + " ".join(line.split()[1].split("+")[0] for line in stack)
+        except (OSError, IndexError):
+            continue
 
 
 def counters():
