@@ -60,7 +60,8 @@ class WarmFiles : public ::testing::Test {
   }
 
   // Beside the test's own program: /tmp may be in memory, where nothing is ever cold.
-  std::string template_ = fs::read_symlink("/proc/self/exe").parent_path().string() + "/warm-XXXXXX";
+  std::string template_ =
+      fs::read_symlink("/proc/self/exe").parent_path().string() + "/warm-XXXXXX";
   std::string folder_;
   UniqueFd root_;
 };
