@@ -12,12 +12,9 @@ namespace sm::guest {
 namespace {
 
 // Where distributions have them; most images have a shell and one pair of the others.
-constexpr const char* kFiles[] = {"/bin/sh",
-                                  "/lib64/ld-linux-x86-64.so.2",
-                                  "/lib/x86_64-linux-gnu/libc.so.6",
-                                  "/lib64/libc.so.6",
-                                  "/usr/lib/libc.so.6",
-                                  "/lib/ld-musl-x86_64.so.1"};
+constexpr const char* kFiles[] = {
+    "/bin/sh",          "/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib64/libc.so.6", "/usr/lib/libc.so.6",          "/lib/ld-musl-x86_64.so.1"};
 constexpr off_t kMaxBytes = 4 << 20;  // of each: a snapshot grows by as much
 
 }  // namespace
