@@ -120,6 +120,22 @@ Result<UniqueFd> memory_file(const std::string& name, std::span<const std::byte>
   return fd;
 }
 
+Result<UniqueFd> unnamed_file(const std::string& folder) {
+  auto file = open_file(folder, O_RDWR | O_TMPFILE);
+  if (file || file.error().code() != Code::kIo) return file;
+  // Not every file system has such files; overlayfs, on which containers stand, got them late.
+  std::string name = folder + "/supermachine-XXXXXX";
+  UniqueFd fd(::mkostemp(name.data(), O_CLOEXEC));
+  if (!fd.valid()) return fail_errno("make a file in " + folder, errno);
+  ::unlink(name.c_str());
+  return fd;
+}
+
+std::string spool_folder() {
+  const char* chosen = std::getenv("TMPDIR");
+  return chosen != nullptr && chosen[0] == '/' ? chosen : "/var/tmp";
+}
+
 Status set_nonblocking(int fd, bool on) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return fail_errno("fcntl", errno);

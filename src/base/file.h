@@ -40,6 +40,11 @@ Status make_dirs(const std::string& path, mode_t mode = 0755);
 // An anonymous in-memory file holding `content`, offset 0, close-on-exec.
 Result<UniqueFd> memory_file(const std::string& name, std::span<const std::byte> content);
 
+// A file on the disk without a name in `folder`, gone with its last descriptor.
+Result<UniqueFd> unnamed_file(const std::string& folder);
+// Where large ones belong: TMPDIR or /var/tmp, since /tmp may lie in memory.
+std::string spool_folder();
+
 // Sets or clears O_NONBLOCK.
 Status set_nonblocking(int fd, bool on);
 

@@ -46,6 +46,16 @@ TEST_F(FileTest, make_dirs_creates_all_parents_and_accepts_existing_ones) {
   EXPECT_TRUE(std::filesystem::is_directory(dir_ + "/a/b/c"));
 }
 
+TEST_F(FileTest, unnamed_file_leaves_nothing_and_a_missing_folder_is_named) {
+  const UniqueFd file = unnamed_file(dir_).value();
+  ASSERT_TRUE(write_all(file.get(), as_byte_span(std::string_view("text"))));
+  EXPECT_EQ(file_size(file.get()).value(), 4u);
+  EXPECT_TRUE(std::filesystem::is_empty(dir_));
+  const auto missing = unnamed_file(dir_ + "/none");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), Code::kNotFound);
+}
+
 TEST_F(FileTest, memory_file_reads_back) {
   UniqueFd fd = memory_file("t", as_byte_span("abc")).value();
   std::byte out[3];

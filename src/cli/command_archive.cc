@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <memory>
 
 #include "base/file.h"
@@ -69,9 +68,7 @@ Status save(const SaveFlags& flags, const std::vector<std::string>& words) {
 Result<UniqueFd> seekable_input() {
   if (::lseek(STDIN_FILENO, 0, SEEK_CUR) >= 0)
     return UniqueFd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
-  const char* chosen = ::getenv("TMPDIR");
-  auto fd = SM_TRY(open_file(chosen != nullptr && chosen[0] == '/' ? chosen : "/var/tmp",
-                             O_TMPFILE | O_RDWR, 0600));
+  auto fd = SM_TRY(unnamed_file(spool_folder()));
   std::vector<std::byte> buffer(1U << 20U);
   while (true) {
     const ssize_t got = ::read(STDIN_FILENO, buffer.data(), buffer.size());

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <map>
 #include <optional>
 #include <utility>
@@ -183,15 +182,8 @@ Status refuse_other_packers(const UniqueFd& fd) {
               "unpack it to a plain tar file, or pack it with gzip or zstd");
 }
 
-Result<UniqueFd> nameless_file() {
-  // /var/tmp rather than /tmp, which may lie in memory.
-  const char* chosen = std::getenv("TMPDIR");
-  const std::string folder = chosen != nullptr && chosen[0] == '/' ? chosen : "/var/tmp";
-  return open_file(folder, O_TMPFILE | O_RDWR, 0600);
-}
-
 Result<UniqueFd> unpack(ByteStream& stream) {
-  auto fd = SM_TRY(nameless_file());
+  auto fd = SM_TRY(unnamed_file(spool_folder()));
   std::vector<std::byte> buffer(1U << 20U);
   while (true) {
     const auto got = SM_TRY(stream.read(buffer));

@@ -211,18 +211,13 @@ Result<RootDisk> open_root_disk(const std::string& path) {
 
 Result<UniqueFd> unnamed_root_disk(std::uint64_t bytes, const std::string& snapshot,
                                    const std::string& folder) {
-  auto file = open_file(snapshot, O_RDWR | O_TMPFILE);
-  if (!file) {
-    // Not every file system has such files, and the snapshot may be where we must not write.
-    std::string name = folder + "/disk-XXXXXX";
-    file = UniqueFd(::mkostemp(name.data(), O_CLOEXEC));
-    if (!file->valid()) return fail_errno("make a disk in " + folder, errno);
-    ::unlink(name.c_str());
-  }
-  if (::ftruncate(file->get(), static_cast<off_t>(bytes)) < 0) {
+  // In a snapshot's folder nothing may have a name that does not belong there.
+  auto beside = open_file(snapshot, O_RDWR | O_TMPFILE);
+  UniqueFd file = beside ? std::move(*beside) : SM_TRY(unnamed_file(folder));
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) < 0) {
     return fail_errno("make a disk of " + std::to_string(bytes) + " bytes", errno);
   }
-  return std::move(*file);
+  return file;
 }
 
 std::uint64_t bytes_on_disk(const std::string& path) {

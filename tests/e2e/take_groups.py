@@ -8,6 +8,7 @@ lab's emulated processor can be the reason (see scripts/kvm-lab); nothing more i
 import glob
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -45,7 +46,30 @@ class Result(unittest.TextTestResult):
     def look_at(self, err):
         if issubclass(err[0], (subprocess.TimeoutExpired, TimeoutError)):
             self.out_of_time += 1
-            self.stream.writeln("\n".join(["", *machines(), *threads()]))
+            say_what_goes_on()
+
+
+class Expired(subprocess.TimeoutExpired):
+    """Says what the machines do at the moment when a wait is given up: many a test ends them before it fails."""
+
+    def __init__(self, *words, **more):
+        super().__init__(*words, **more)
+        say_what_goes_on()
+
+
+class WatchedSocket(socket.socket):
+    """Likewise."""
+
+    def recv(self, *words):
+        try:
+            return super().recv(*words)
+        except TimeoutError:
+            say_what_goes_on()
+            raise
+
+
+def say_what_goes_on():
+    print("", *machines(), *threads(), sep="\n", flush=True)
 
 
 def machines():
@@ -54,6 +78,8 @@ def machines():
     before = counters()
     time.sleep(1)
     for machine, after in counters().items():
+        if not os.path.exists("/proc/" + os.path.basename(machine.rstrip("/")).split("-")[0]):
+            continue  # the probe's machine stays in this list
         grown = {name: value - before.get(machine, {}).get(name, 0) for name, value in after.items()}
         yield f"{machine}: " + " ".join(f"{name}+{value}" for name, value in sorted(grown.items()) if value)
 
@@ -106,6 +132,7 @@ def take(path):
 def main(queue, groups):
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:0] = [here, here + "/docker_parity"]
+    subprocess.TimeoutExpired, socket.socket = Expired, WatchedSocket
     for group in groups:
         if not take(f"{queue}/{group}.taken"):
             continue

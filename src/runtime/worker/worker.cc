@@ -82,7 +82,12 @@ Result<UniqueFd> open_root_disk(const WorkerOptions& options) {
   if (options.root_disk_from_fd) {
     const UniqueFd from(*options.root_disk_from_fd);
     auto filled = fill_root_disk(from.get(), file.get());
-    if (!filled) return fail(std::move(filled).error().with("copy the disk of the snapshot"));
+    if (!filled) {
+      return fail(std::move(filled)
+                      .error()
+                      .with("copy the disk of " + options.restore_from)
+                      .or_remedy("the copy lies beside it: look whether there is room"));
+    }
   }
   return file;
 }
