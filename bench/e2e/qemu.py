@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 from worker import LIMIT, MEMORY_MIB, now
 
+PATIENCE = 20  # seconds for a restored guest
 # How the debug exit reports the doorbell's word for "booted".
 BOOTED = ((1 << 24) << 1 | 1) & 0xFF
 
@@ -33,16 +35,31 @@ def check_end(status, error):
         sys.exit(f"qemu ended with {status}: {error.decode()}")
 
 
+class NoAnswer(Exception):
+    pass
+
+
+def until_said(process, text, limit=LIMIT):
+    """What the guest's console shows until `text` is there."""
+    said, until = b"", now() + limit * 10**9
+    while text not in said:
+        if select.select([process.stdout], [], [], max(0, (until - now()) / 1e9))[0]:
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                sys.exit(f"qemu ended: {said.decode()} {process.stderr.read().decode()}")
+            said += piece
+        elif now() >= until:
+            process.kill()
+            raise NoAnswer(said.decode())
+    return said
+
+
 def save(command, ready, folder):
     """Starts `command`, waits until its console says `ready` and stores the machine in a file, whose path it returns."""
     path, control = f"{folder}/qemu.state", f"{folder}/qemu.sock"
     with subprocess.Popen([*command, "-serial", "stdio", "-qmp", f"unix:{control},server=on,wait=off"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        said = b""
-        while ready not in said:
-            said += os.read(process.stdout.fileno(), 4096)
-            if process.poll() is not None:
-                sys.exit(f"qemu ended: {process.stderr.read().decode()}")
+        until_said(process, ready)
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.settimeout(LIMIT)
             monitor.connect(control)
@@ -72,29 +89,22 @@ def save(command, ready, folder):
     return path
 
 
-def type_until(done, write):
-    """A line on the guest's console each millisecond until `done`: one that comes before the machine is there is lost with the rest of
-    the state that is replaced."""
-    until = now() + LIMIT * 10**9
-    while not done():
-        if now() > until:
-            sys.exit("the restored guest does not answer")
-        try:
-            write()
-        except BrokenPipeError:
-            pass  # it has ended
-        time.sleep(0.001)
+def restored(command):
+    """The same machine, but that its processor has another name: that is how its guest knows."""
+    at = command.index("-cpu") + 1
+    return [*command[:at], command[at] + ",model-id=restored", *command[at + 1:]]
 
 
 def restore(command, path):
-    """Nanoseconds from QEMU's start to its end, which a restored guest brings about when a line reaches its console."""
+    """Nanoseconds from QEMU's start to the answer of the restored guest on its console."""
     start = now()
-    with subprocess.Popen([*command, "-serial", "stdio", "-incoming", f"exec:cat {path}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE) as process:
-        def write():
-            os.write(process.stdin.fileno(), b"\n")
-
-        type_until(lambda: process.poll() is not None, write)
-        took = now() - start
-        check_end(process.returncode, process.stderr.read())
+    with subprocess.Popen([*restored(command), "-serial", "stdio", "-incoming", f"exec:cat {path}"], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            said = until_said(process, b"restored", PATIENCE)
+            took = now() - start
+        finally:
+            process.kill()
+    if b"panic" in said:
+        sys.exit(f"the restored guest failed: {said.decode()}")
     return took

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import socket
 import struct
 import subprocess
@@ -43,18 +42,6 @@ class Worker:
                 sys.exit(f"worker: {message['cause']}")
             if message["type"] == "event" and message["name"] == event:
                 return message["at_ns"] - self.start
-
-    def seen(self, event, at_ns):
-        """Whether one of its events is here by now; then its moment is in the list."""
-        self.control.settimeout(LIMIT)
-        while select.select([self.control], [], [], 0)[0]:
-            message = self._message()
-            if message["type"] == "failure":
-                sys.exit(f"worker: {message['cause']}")
-            if message["type"] == "event" and message["name"] == event:
-                at_ns.append(message["at_ns"])
-                return True
-        return False
 
     def answer(self):
         """The answer to a snapshot or pause request."""
