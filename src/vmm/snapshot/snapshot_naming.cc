@@ -93,11 +93,10 @@ class Move {
       return true;
     }
     const int error = errno;
-    if (rename(aside, what_.name, 0)) return fail_errno("give it its name", error);
+    if (rename(aside, what_.name, 0) || !taken(errno)) return fail_errno("give it its name", error);
     // Somebody else's new one came between the two steps: it has replaced the old one.
     files::remove_directory(what_.parent, aside);
-    if (taken(error)) return false;
-    return fail_errno("give it its name", error);
+    return false;
   }
 
   const files::Unnamed& what_;
