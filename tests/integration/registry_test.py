@@ -161,7 +161,7 @@ class Pull(Case):
         self.addCleanup(proxy.close)
         name = f"{proxy.host}/team/app:v1"
         self.configure(**{proxy.host: {"plain_http": True}})
-        processes = [subprocess.Popen([BIN, "pull", "-q", name], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(5)]
+        processes = [subprocess.Popen([BIN, "pull", "-q", name], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(10)]
         for p in processes:
             out, err = p.communicate(timeout=LIMIT)
             self.assertEqual((p.returncode, out.decode()), (0, name + "\n"), err.decode())
