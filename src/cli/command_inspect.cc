@@ -93,8 +93,13 @@ Status inspect(const std::string& format, const std::string& type, const std::st
                   "see `supermachine ps -a`");
     }
     const auto store = SM_TRY(ImageStore::open(SM_TRY(ImageFolders::find()).store));
-    const auto image = SM_TRY(store.get(word, wanted));
-    out.push_back(SM_TRY(describe(store, image)));
+    const auto image = store.get(word, wanted);
+    if (!image && image.error().code() == Code::kNotFound && type.empty()) {
+      return fail(Code::kNotFound, "there is neither a VM nor an image '" + printable(word) + "'",
+                  "see `supermachine ps -a` and `supermachine images`");
+    }
+    if (!image) return fail(image.error());
+    out.push_back(SM_TRY(describe(store, *image)));
   }
   fmt::print("{}\n", dump(out, 4));
   return {};

@@ -30,17 +30,18 @@ std::string last_lines(const std::string& path) {
 
 Error explain_worker_end(int wait_status, const std::string& worker_log,
                          const std::string& console_log) {
+  const std::string console = last_lines(console_log);
+  const std::string last_words = console.empty() ? "" : "the guest's console said:\n" + console;
   if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) {
-    return Error(Code::kGone, "the VM was switched off from inside before the command had ended");
+    return Error(Code::kGone, "the VM was switched off from inside before the command had ended",
+                 last_words);
   }
   const std::string how = WIFSIGNALED(wait_status)
                               ? "was killed by signal " + std::to_string(WTERMSIG(wait_status))
                               : "ended with status " + std::to_string(WEXITSTATUS(wait_status));
   const std::string log = last_lines(worker_log);
-  const std::string console = last_lines(console_log);
   return Error(Code::kGone, "the VM's worker process " + how + " before the command had ended",
-               (log.empty() ? "" : "it said:\n" + log + "\n") +
-                   (console.empty() ? "" : "the guest's console said:\n" + console));
+               (log.empty() ? "" : "it said:\n" + log + "\n") + last_words);
 }
 
 }  // namespace sm

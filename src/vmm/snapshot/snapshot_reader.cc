@@ -191,8 +191,13 @@ Result<SnapshotManifest> probe_snapshot(const std::string& path) {
 }
 
 bool has_snapshot(const std::string& path) {
-  const auto directory = files::open_named(path);
-  return directory && ::faccessat(directory->get(), files::kManifest, F_OK, 0) == 0;
+  const auto found = read_named<bool>(path, [](int directory) -> Result<bool> {
+    if (::faccessat(directory, files::kManifest, F_OK, 0) != 0) {
+      return fail_errno(files::kManifest, errno);
+    }
+    return true;
+  });
+  return found.has_value();
 }
 
 }  // namespace sm
