@@ -36,7 +36,7 @@ def check_end(status, error):
 
 
 class NoAnswer(Exception):
-    pass
+    """The guest's console did not show in time what was waited for; what it showed."""
 
 
 def until_said(process, text, limit=LIMIT):

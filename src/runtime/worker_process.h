@@ -23,9 +23,10 @@ struct WorkerCommand {
   std::vector<std::string> arguments;  // without argv[0], --control and --guest-config
   std::string guest_config;            // JSON, handed over in memory
   std::string log_file;                // the worker's standard error, created 0600
-  // An open file that becomes the guest's writable disk; none: empty.
+  // An open file that becomes the guest's writable disk; none: null.
   std::shared_ptr<const UniqueFd> root_disk = nullptr;
-  // An open file that the worker copies there first; none: null.
+  // An open file of the same size that the worker copies into root_disk, which is all holes, before
+  // its machine exists; none: null.
   std::shared_ptr<const UniqueFd> root_disk_source = nullptr;
 };
 

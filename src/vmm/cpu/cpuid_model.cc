@@ -58,8 +58,8 @@ constexpr std::array kHostHides = {
     // CPPC
     HiddenBits{0x80000008, 0, kEbx, bits(27)},
     // Hypercall-driven page encryption, extended MSI destinations. And ASYNC_PF ASYNC_PF_VMEXIT
-    // ASYNC_PF_INT: a task that waits for a page of the saved machine's host waits for ever in its
-    // copies, whose hosts know nothing of that page.
+    // ASYNC_PF_INT: a task that waits for a page of the saved machine's host can wait for ever in
+    // its copies, whose hosts know nothing of that page.
     HiddenBits{0x40000001, 0, kEax, bits(4, 10, 14, 15, 16, 17)},
 };
 
