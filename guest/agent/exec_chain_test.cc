@@ -96,7 +96,7 @@ TEST_F(ExecChain, MegabytesOfEachCommandAreKept) {
 TEST_F(ExecChain, TimeoutCountsForAllCommandsTogether) {
   ExecRequest request = shell("true");
   request.chain = {sh("sleep 1000"), sh("echo never")};
-  request.timeout_ms = 300;
+  request.timeout_ms = 3000;  // in which the first ends
   const Outcome outcome = agent_.run(request);
   ASSERT_TRUE(outcome.exit.has_value());
   EXPECT_TRUE(outcome.exit->timed_out);

@@ -207,10 +207,14 @@ TEST_F(OwnProgram, Processes) {
   auto connection = agent_.connect();
   connection.send(agent::encode_exec(sleeper));
   connection.expect_output("up\n");
-  const Outcome outcome = run({"processes", "pid", "ppid", "uname", "c", "stime", "tty", "time",
-                               "stat", "etime", "rss", "pmem", "cmd"});
+  Outcome outcome;
+  // It becomes that program a moment after it has said so.
+  EXPECT_TRUE(testing::eventually([&] {
+    outcome = run({"processes", "pid", "ppid", "uname", "c", "stime", "tty", "time", "stat",
+                   "etime", "rss", "pmem", "cmd"});
+    return outcome.out.find("sleep 1000 1\n") != std::string::npos;
+  })) << outcome.out;
   EXPECT_THAT(outcome.out, ::testing::MatchesRegex(" *PID +PPID UID.*CMD\n(.|\n)*"));
-  EXPECT_THAT(outcome.out, HasSubstr("sleep 1000 1\n"));
   EXPECT_THAT(outcome.out, Not(HasSubstr("kthreadd")));
   EXPECT_THAT(run({"processes", "none"}).err, HasSubstr("no column none"));
 }

@@ -9,6 +9,7 @@ import time
 import unittest
 
 import agent_client
+import process_signals
 
 BIN = os.environ["SUPERMACHINE_BIN"]
 IMAGES = os.environ["SUPERMACHINE_IMAGES"]
@@ -85,7 +86,10 @@ class Bake(Case):
         self.assertEqual(self.restore("web", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/index.html"), "hi\n")
 
     def test_after_some_time_and_the_status_of_what_runs(self):
-        self.bake("--tag", "timed", "--ready", "after-ms:300", BUSYBOX, "sh", "-c", "sleep 3; exit 5")
+        # Until it finds itself in a copy, however long the bake takes.
+        life = "/run/supermachine/generation"
+        script = f"until [ -s /saved ] && [ $(cat {life}) != $(cat /saved) ]; do sleep 0.1; done; sleep 1; exit 5"
+        self.bake("--tag", "timed", "--ready", "after-ms:300", "--warmup", f"cat {life} >/saved", BUSYBOX, "sh", "-c", script)
         self.restore("timed", status=5)
 
     def test_workload_that_ends_early_leaves_nothing(self):
@@ -179,9 +183,7 @@ class Waits(Case):
         with subprocess.Popen(words, env=self.env, stderr=subprocess.PIPE, text=True) as vm:
             self.wait_for_guest(run, vm)
             begin = time.monotonic()
-            for _ in range(times):
-                vm.send_signal(number)
-                time.sleep(0.1)
+            process_signals.send_each(vm, number, times, LIMIT)
             error = vm.communicate(timeout=LIMIT)[1]
         self.assertEqual(error, "")
         self.assertEqual(os.listdir(run), [])
@@ -318,7 +320,7 @@ class PoolEnds(Case):
             self.assertEqual(figures["failed"], 0)
 
     def test_while_it_is_filled_and_while_a_command_runs(self):
-        self.assertEqual(self.end(signal.SIGINT, 1, BUSYBOX)["cycles"], 0)
+        self.assertEqual(self.end(signal.SIGINT, 1, BUSYBOX, "sleep", "100000")["cycles"], 0)
         # At most three at a time: the fourth replaces one of the first, and all were ready then.
         hung = self.end(signal.SIGTERM, 4, BUSYBOX, "sleep", "100000")
         self.assertEqual(hung["cycles"], 0)
@@ -333,11 +335,13 @@ class Clones(Case):
         # The saved date is an old one: the guest's clock says so before it is told.
         ask = "echo x >/tmp/ask & cat /tmp/answer; head -c 1024 /dev/urandom | sha256sum | cut -c1-64; hostname"
         time.sleep(2)
-        seen = {}
+        seen, off = {}, []
         for _ in range(self.COUNT):
             words = [BIN, "restore", "--engine", ENGINE, "-i", "python", "sh", "-c", f"{ask}; while read line; do date +%s.%N; done"]
+            began = time.time()
             with subprocess.Popen(words, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vm:
                 pid, count, uuid, drawn = vm.stdout.readline().split()
+                late = time.time() - began  # at most, when the guest was told
                 urandom, name = vm.stdout.readline(), vm.stdout.readline()
                 before = time.time()
                 vm.stdin.write("now\n")
@@ -349,7 +353,10 @@ class Clones(Case):
             self.assertEqual(count, "1")  # the same process, asked for the first time in each
             for key, value in (("pid", pid), ("uuid", uuid), ("drawn", drawn), ("urandom", urandom), ("name", name)):
                 seen.setdefault(key, []).append(value)
-            self.assertTrue(before - 0.05 < guest < after + 0.05, (before, guest, after))
+            self.assertTrue(before - late - 0.05 < guest < after + 0.05, (before, late, guest, after))
+            off.append(before - guest)
+        # On a busy machine the hour may take a while to get to a guest, but not to each.
+        self.assertLess(min(off), 0.05)
         self.assertEqual(len(set(seen["pid"])), 1)
         for name in ("uuid", "drawn", "urandom", "name"):
             self.assertEqual(len(set(seen[name])), self.COUNT, name)

@@ -188,7 +188,7 @@ class FullHost(DiskCase):
 
     def tearDown(self):
         self.call("rm", "-f", "vm")
-        subprocess.run(["umount", self.state], check=True)
+        self.until_unmounted(self.state)
         super().tearDown()
 
     def test_the_guest_sees_errors_and_the_vm_lives_on(self):

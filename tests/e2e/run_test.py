@@ -1,5 +1,6 @@
 """End-to-end tests of `supermachine run`: real images, real guests. Started by tests/e2e/run."""
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -8,13 +9,16 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
 import agent_client
 import parity_cases
+import process_signals
 
 BIN = os.environ["SUPERMACHINE_BIN"]
 IMAGES = os.environ["SUPERMACHINE_IMAGES"]
@@ -158,9 +162,7 @@ class Signals(Case):
 
     def test_three_interrupts_end_a_deaf_command(self):
         p = self.start('trap "" INT TERM; echo ready; while :; do sleep 1; done')
-        for _ in range(3):
-            p.send_signal(signal.SIGINT)
-            time.sleep(0.2)  # signals of one kind merge while they wait
+        process_signals.send_each(p, signal.SIGINT, 3, LIMIT)
         p.communicate(timeout=LIMIT)
         self.assertEqual(p.returncode, 130)
 
@@ -170,9 +172,8 @@ class Terminal(Case):
         """Runs a script on a terminal of 33x99; types `answer` when the script has said 'go'."""
         pid, fd = pty.fork()
         if pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
             os.execv(BIN, [*RUN, "-it", image("busybox"), "sh", "-c", script])
-        import fcntl, struct, termios
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
         out, deadline, typed = b"", time.monotonic() + LIMIT, False
         while time.monotonic() < deadline:
             if fd in select.select([fd], [], [], 1)[0]:
@@ -325,8 +326,11 @@ class Sandbox(Case):
                 worker = f.read().split()[0]
             threads = []
             for path in glob.glob(f"/proc/{worker}/task/*/status"):
-                with open(path) as f:
-                    threads.append(dict(line.rstrip("\n").split(":\t", 1) for line in f))
+                try:
+                    with open(path) as f:
+                        threads.append(dict(line.rstrip("\n").split(":\t", 1) for line in f))
+                except OSError:
+                    pass  # it has ended meanwhile
             with open(f"/proc/{worker}/limits") as f:
                 return threads, f.read()
         finally:

@@ -65,6 +65,9 @@ class Nginx(ServiceCase):
     def test_pages_errors_and_a_large_file(self):
         self.assertIn("It works", self.answer("curl", "-sf", self.url))
         self.assertEqual(self.answer("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", self.url + "/nope"), "404")
+        # It is noted when it has been answered.
+        self.until_in_logs("nginx", '"GET /nope HTTP/1.1" 404')
+        self.until_in_logs("nginx", 'open() "/usr/share/nginx/html/nope" failed')
         r = self.call("logs", "nginx")
         self.assertIn(b'"GET /nope HTTP/1.1" 404', r.stdout)
         self.assertIn(b'open() "/usr/share/nginx/html/nope" failed', r.stderr)
@@ -179,6 +182,7 @@ class Redis(ServiceCase):
             self.port = self.port_of("redis", 6379)
             self.until_answers()
             self.assertEqual(self.redis("get", "counter"), "2\n")
+        self.until_in_logs("redis", "Ready to accept connections", 3)
         self.assertEqual(self.logs("redis").count("Ready to accept connections"), 3)
 
 

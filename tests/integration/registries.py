@@ -1,5 +1,6 @@
 """Images, registries and a proxy for tests of the registry client. Everything on the loopback, everything below one folder."""
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -18,9 +19,12 @@ LIMIT = 600  # seconds for anything that is waited for; a guest may run on an em
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """None of those that the kernel gives to whoever wants any: they may be somebody else's before the registry takes it."""
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
 
 
 def layer_tar(files):

@@ -177,8 +177,7 @@ class Pull(Case):
         p = subprocess.Popen([BIN, "pull", name], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.assertTrue(proxy.held.wait(LIMIT))
         # The proxy has sent a part; the client has at least begun to read it once its file grows.
-        ingest = f"{self.store}/ingest"
-        self.wait_until(lambda: any(os.stat(f"{ingest}/{name}").st_size > 100_000 for name in os.listdir(ingest)))
+        self.wait_until(lambda: self.largest_part() > 100_000)
         p.send_signal(signal.SIGKILL)
         p.wait(LIMIT)
         self.assertEqual(self.images(), [])
@@ -189,6 +188,13 @@ class Pull(Case):
         self.assertTrue(proxy.ranges, "the download goes on where it was")
         self.assert_whole_blobs()
         self.ok("inspect", name)
+
+    def largest_part(self):
+        ingest = f"{self.store}/ingest"
+        try:
+            return max((os.stat(f"{ingest}/{name}").st_size for name in os.listdir(ingest)), default=0)
+        except FileNotFoundError:
+            return 0  # one is complete and was moved meanwhile
 
     def wait_until(self, condition):
         deadline = time.monotonic() + LIMIT

@@ -44,10 +44,10 @@ class IrqLineFake : public IrqLine {
   std::atomic<int>* count_;
 };
 
-// Runs the loop until `done` says true; false when it has not within five seconds.
+// Runs the loop until `done` says true; false when it has not within a minute.
 template <class F>
 bool run_until(EventLoop& loop, F&& done) {
-  const Deadline deadline = Deadline::after(std::chrono::seconds(5));
+  const Deadline deadline = Deadline::after(std::chrono::seconds(60));
   while (!done()) {
     if (deadline.passed()) return false;
     loop.run_once(Deadline::after(std::chrono::milliseconds(20)));

@@ -46,12 +46,17 @@ TEST(PortPublisher, OfARangeTheFirstThatIsFreeIsTaken) {
 }
 
 TEST(PortPublisher, BothVersionsOfIpMayHaveThePort) {
-  const auto six = PortPublisher::open("id", "/nowhere.sock", {{"::", 0, 80}});
-  if (!six) GTEST_SKIP() << "no IPv6 here: " << six.error().text();
-  PortBinding four = (*six)->bindings()[0];
-  four.ip = "0.0.0.0";
-  EXPECT_TRUE(PortPublisher::open("id", "/nowhere.sock", {four}));
-  EXPECT_FALSE(PortPublisher::open("id", "/nowhere.sock", {(*six)->bindings()[0]}));
+  // Of one version a port may be somebody else's.
+  bool both = false;
+  for (int i = 0; i < 10 && !both; ++i) {
+    const auto six = PortPublisher::open("id", "/nowhere.sock", {{"::", 0, 80}});
+    if (!six) GTEST_SKIP() << "no IPv6 here: " << six.error().text();
+    PortBinding four = (*six)->bindings()[0];
+    four.ip = "0.0.0.0";
+    both = PortPublisher::open("id", "/nowhere.sock", {four}).has_value();
+    EXPECT_FALSE(PortPublisher::open("id", "/nowhere.sock", {(*six)->bindings()[0]}));
+  }
+  EXPECT_TRUE(both);
 }
 
 // Exactly so many bytes, or what came before the end.

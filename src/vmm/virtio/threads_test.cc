@@ -35,10 +35,10 @@ class VirtioThreads : public ::testing::Test {
     loop_->stop();
     if (loop_thread_.joinable()) loop_thread_.join();
   }
-  // Waits for the loop's thread to work; five seconds at most.
+  // Waits for the loop's thread to work; a minute at most.
   template <class F>
   static bool wait_for(F&& done) {
-    const Deadline deadline = Deadline::after(std::chrono::seconds(5));
+    const Deadline deadline = Deadline::after(std::chrono::seconds(60));
     while (!done()) {
       if (deadline.passed()) return false;
       std::this_thread::yield();

@@ -200,7 +200,7 @@ TEST(VsockClose, host_resets) {
 
 TEST(VsockClose, guest_that_never_answers_a_request_times_out) {
   VsockLimits limits;
-  limits.timeouts.connect = 30ms;
+  limits.timeouts.connect = 300ms;
   GuestFake guest(limits);
   guest.answers_requests = false;
   auto [ours, theirs] = socket_pair();
@@ -233,7 +233,7 @@ TEST(VsockClose, guest_that_was_never_asked_is_not_reset) {
 
 TEST(VsockClose, guest_that_never_answers_a_full_shutdown_is_reset) {
   VsockLimits limits;
-  limits.timeouts.close = 30ms;
+  limits.timeouts.close = 300ms;
   GuestFake guest(limits);
   Opened c = open_to_guest(guest);
   c.host.reset();

@@ -345,10 +345,10 @@ class GuestFake : private GuestFakeParts, public GuestStack {
     run_guest();
     loop_->run_once(Deadline::after(std::chrono::milliseconds(wait_ms)));
   }
-  // Rounds of both sides until done; false when that takes more than ten seconds.
+  // Rounds of both sides until done; false when that takes more than a minute.
   template <class F>
   bool run_until(F&& done) {
-    const Deadline deadline = Deadline::after(std::chrono::seconds(10));
+    const Deadline deadline = Deadline::after(std::chrono::seconds(60));
     for (int round = 0; !done(); ++round) {
       if (deadline.passed()) return false;
       step(round < 100 ? 0 : 1);

