@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tests/cpu/host_choices.h"
 #include "tests/cpu/model.h"
 #include "tests/cpu/native.h"
 #include "tests/cpu/sandbox.h"
@@ -90,7 +91,8 @@ bool Generator::try_next(Case& out) {
   if (pool.op == Op::kEnter) text.bytes[text.after_opcode + 1] &= 3;  // a frame that has room
   if (soft::decode({text.bytes.data(), soft::kMaxInsnLength}, soft::CodeMode::k64, out.insn) !=
           soft::DecodeResult::kOk ||
-      out.insn.op != pool.op || !can_be_compared(out.insn, form)) {
+      out.insn.op != pool.op || !can_be_compared(out.insn, form) ||
+      host_reads_otherwise(out.insn, text)) {
     return false;
   }
   out.slot = random_.below(kSlots);
