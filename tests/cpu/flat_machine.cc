@@ -5,6 +5,7 @@
 #include "vmm/cpu/soft/event/segments.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/reset.h"
+#include "vmm/cpu/soft/semantic.h"
 
 namespace sm::cpu_test {
 
@@ -93,14 +94,14 @@ Ran FlatMachine::run_reference(std::int64_t budget) {
       serve();
       pieces = 0;
     }
-    const DecodedInsn* decoded = code_.fetch();
+    const Insn* decoded = code_.fetch();
     if (decoded == nullptr) {
       ran.aborted = true;
       break;
     }
-    const std::uint8_t length = decoded->insn.length;
-    ran.random |= decoded->insn.op == Op::kRdrand || decoded->insn.op == Op::kRdseed;
-    const Next next = decoded->function(cpu_, decoded->insn);
+    const std::uint8_t length = decoded->length;
+    ran.random |= decoded->op == Op::kRdrand || decoded->op == Op::kRdseed;
+    const Next next = perform(cpu_, *decoded);
     if (next == Next::kNext) cpu_.rip += length;
     ran.aborted = next == Next::kAborted;
     if (ran.aborted) break;
@@ -114,10 +115,10 @@ void FlatMachine::repeat_until(std::uint64_t count) {
   Next next = Next::kRepeat;
   while (next == Next::kRepeat && cpu_.gpr[kRcx] != count) {
     if (cpu_.attention.load(std::memory_order_relaxed) != 0) serve();
-    const DecodedInsn* decoded = code_.fetch();
-    if (decoded == nullptr || decoded->insn.repeat == Repeat::kNone) return;
-    const std::uint8_t length = decoded->insn.length;
-    next = decoded->function(cpu_, decoded->insn);
+    const Insn* decoded = code_.fetch();
+    if (decoded == nullptr || decoded->repeat == Repeat::kNone) return;
+    const std::uint8_t length = decoded->length;
+    next = perform(cpu_, *decoded);
     if (next == Next::kNext) cpu_.rip += length;
   }
 }

@@ -7,6 +7,7 @@
 
 #include "vmm/cpu/soft/decode/decoder.h"
 #include "vmm/cpu/soft/machine.h"
+#include "vmm/cpu/soft/semantic.h"
 
 namespace sm::soft {
 
@@ -75,7 +76,7 @@ CodePage* CodeCache::find_page(std::uint64_t linear, bool& fault) {
   return page;
 }
 
-const DecodedInsn* CodeCache::fetch_slow(std::uint64_t linear) {
+const Insn* CodeCache::fetch_slow(std::uint64_t linear) {
   bool fault = false;
   CodePage* page = find_page(linear, fault);
   if (fault) return nullptr;
@@ -83,14 +84,13 @@ const DecodedInsn* CodeCache::fetch_slow(std::uint64_t linear) {
   const std::uint64_t offset = linear & kPageMask;
   if (page->single == nullptr) page->single = std::make_unique<DecodedPage>();
   if (const std::uint16_t place = page->single->at[offset]) {
-    const DecodedInsn& decoded = page->single->insns[place - 1u];
-    return check_limit(decoded.insn.length) ? &decoded : nullptr;
+    const Insn& decoded = page->single->insns[place - 1u];
+    return check_limit(decoded.length) ? &decoded : nullptr;
   }
   return decode_into(*page, offset, linear);
 }
 
-const DecodedInsn* CodeCache::decode_into(CodePage& page, std::uint64_t offset,
-                                          std::uint64_t linear) {
+const Insn* CodeCache::decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear) {
   std::array<std::uint8_t, kMaxInsnLength> bytes;
   const std::size_t size = std::min<std::size_t>(bytes.size(), kPageSize - offset);
   machine_.pages().add_code_lines(page.page, offset, offset + size);
@@ -104,7 +104,7 @@ const DecodedInsn* CodeCache::decode_into(CodePage& page, std::uint64_t offset,
   }
   if (!check_limit(insn.length)) return nullptr;
   DecodedPage& single = *page.single;
-  single.insns.push_back({insn, semantic_of(insn.op)});
+  single.insns.push_back(insn);
   ++insn_count_;
   single.at[offset] = static_cast<std::uint16_t>(single.insns.size());
   return &single.insns.back();
@@ -112,7 +112,7 @@ const DecodedInsn* CodeCache::decode_into(CodePage& page, std::uint64_t offset,
 
 // An instruction on two pages, or in memory that is not RAM. A fault of the second page's is one
 // only when the instruction needs that page.
-const DecodedInsn* CodeCache::decode_uncached(std::uint64_t linear) {
+const Insn* CodeCache::decode_uncached(std::uint64_t linear) {
   std::array<std::uint8_t, kMaxInsnLength> bytes;
   bytes.fill(0xFF);  // where nothing answers
   std::size_t size = 0;
@@ -126,19 +126,18 @@ const DecodedInsn* CodeCache::decode_uncached(std::uint64_t linear) {
         std::min<std::size_t>(bytes.size() - size, static_cast<std::size_t>(kPageSize - offset));
     if (where.host != nullptr) std::memcpy(bytes.data() + size, where.host + offset, piece);
     size += piece;
-    const DecodeResult result = decode(std::span(bytes).first(size), cpu_.mode, single_.insn);
+    const DecodeResult result = decode(std::span(bytes).first(size), cpu_.mode, single_);
     if (result == DecodeResult::kTruncated && size < bytes.size()) continue;
     if (result != DecodeResult::kOk) {
       raise_undecodable(cpu_, result);
       return nullptr;
     }
-    if (!check_limit(single_.insn.length)) return nullptr;
-    single_.function = semantic_of(single_.insn.op);
+    if (!check_limit(single_.length)) return nullptr;
     return &single_;
   }
 }
 
-const DecodedInsn* CodeCache::fetch_crossing(std::uint64_t linear) {
+const Insn* CodeCache::fetch_crossing(std::uint64_t linear) {
   if ((linear & kPageMask) + kMaxInsnLength <= kPageSize) return decode_uncached(linear);
   const std::uint64_t next_page = (linear | kPageMask) + 1;
   // Finding the second may drop the first.
@@ -152,7 +151,7 @@ const DecodedInsn* CodeCache::fetch_crossing(std::uint64_t linear) {
       entry.second != second) {
     machine_.pages().add_code_lines(first->page, linear & kPageMask, kPageSize);
     machine_.pages().add_code_lines(second->page, 0, kMaxInsnLength);
-    const DecodedInsn* decoded = decode_uncached(linear);
+    const Insn* decoded = decode_uncached(linear);
     if (decoded == nullptr) return nullptr;
     entry = {linear, drops, first, second, *decoded};
   }

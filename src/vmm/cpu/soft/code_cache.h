@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "vmm/cpu/soft/cpu.h"
-#include "vmm/cpu/soft/decoded_insn.h"
 #include "vmm/cpu/soft/fast/block.h"
 #include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/insn.h"
@@ -25,7 +24,7 @@ namespace sm::soft {
 
 struct DecodedPage {
   std::array<std::uint16_t, kPageSize> at{};  // by offset: place in `insns` + 1, 0 = not decoded
-  std::vector<DecodedInsn> insns;
+  std::vector<Insn> insns;
 };
 
 // The decoded code of one page in one mode. No instruction leaves the page.
@@ -48,7 +47,7 @@ class CodeCache {
   }
 
   // The instruction at Cpu::rip, valid until drop() or the next call. Null: Cpu::fault is set.
-  const DecodedInsn* fetch() {
+  const Insn* fetch() {
     const std::uint64_t linear = instruction_address();
     const FetchEntry& entry = cpu_.mmu->current_bank().fetch(linear);
     if (entry.tag == ((linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode))) {
@@ -70,7 +69,7 @@ class CodeCache {
   // be or, with `fault`, not even be fetched. Between two instructions, since it may drop anything.
   CodePage* find_page(std::uint64_t linear, bool& fault);
   // The instruction at `linear`, which leaves its page or cannot be kept, as fetch().
-  const DecodedInsn* fetch_crossing(std::uint64_t linear);
+  const Insn* fetch_crossing(std::uint64_t linear);
   // Whether that has kept an instruction there, which may have changed since.
   bool is_crossing(std::uint64_t linear) const {
     return (*crossings_)[linear / kPageSize % kCrossings].linear == linear;
@@ -95,7 +94,7 @@ class CodeCache {
     std::array<std::unique_ptr<CodePage>, kModes> mode;
   };
 
-  const DecodedInsn* fetch_slow(std::uint64_t linear);
+  const Insn* fetch_slow(std::uint64_t linear);
   // An instruction on two pages. It is as it was while both addresses lead to the same pages and
   // nothing was dropped.
   struct Crossing {
@@ -103,12 +102,12 @@ class CodeCache {
     std::uint64_t drops = ~0ull;
     const CodePage* first = nullptr;
     const CodePage* second = nullptr;
-    DecodedInsn decoded;
+    Insn decoded;
   };
   static constexpr std::size_t kCrossings = 64;
 
-  const DecodedInsn* decode_uncached(std::uint64_t linear);
-  const DecodedInsn* decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear);
+  const Insn* decode_uncached(std::uint64_t linear);
+  const Insn* decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear);
   CodePage* page_for(const Mmu::FetchPage& where);
   bool check_limit(std::uint32_t length);
 
@@ -119,7 +118,7 @@ class CodeCache {
   BlockMemory memory_;
   std::size_t insn_count_ = 0;  // with those of dropped blocks, whose memory is still taken
   std::uint64_t drops_ = 0;
-  DecodedInsn single_;  // of an instruction that is not kept
+  Insn single_;  // of an instruction that is not kept
   std::unique_ptr<std::array<Crossing, kCrossings>> crossings_;
   std::unique_ptr<TranslatedBlock> translated_;
 };

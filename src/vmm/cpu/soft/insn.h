@@ -52,6 +52,7 @@ struct Operand {
   std::uint8_t reg = 0;
   std::uint8_t size =
       0;  // bytes; of kMem the bytes that are accessed, 0 when none are (LEA, INVLPG)
+  friend bool operator==(const Operand&, const Operand&) = default;
 };
 
 struct Insn {
@@ -72,10 +73,12 @@ struct Insn {
   std::uint8_t base = kNoRegister;
   std::uint8_t index = kNoRegister;
   std::uint8_t scale = 0;  // 0..3
+  std::uint16_t imm2 = 0;
   std::int64_t displacement = 0;
 
   std::int64_t imm = 0;
-  std::int64_t imm2 = 0;
+  friend bool operator==(const Insn&, const Insn&) = default;
 };
+static_assert(sizeof(Insn) == 48);  // code caches keep many
 
 }  // namespace sm::soft

@@ -8,6 +8,7 @@
 #include "vmm/cpu/soft/event/deliver.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/reset.h"
+#include "vmm/cpu/soft/semantic.h"
 #include "vmm/cpu/soft/unordered_access.h"
 
 namespace sm::soft {
@@ -303,18 +304,18 @@ Interpreter::Stop Interpreter::run_code() {
 // One instruction, or a long piece of a string instruction. Stop::kRequest: go on.
 Interpreter::Stop Interpreter::run_single() {
   for (std::uint32_t pieces = 1;; ++pieces) {
-    const DecodedInsn* decoded = cpu_.code->fetch();
+    const Insn* decoded = cpu_.code->fetch();
     if (decoded == nullptr) [[unlikely]] {
       return deliver_fault_now() == Stop::kShutdown ? Stop::kShutdown : Stop::kRequest;
     }
-    tracer_.insn(cpu_, decoded->insn);
-    const Next next = decoded->function(cpu_, decoded->insn);
+    tracer_.insn(cpu_, *decoded);
+    const Next next = perform(cpu_, *decoded);
     if (next == Next::kRepeat && pieces < kPiecesPerInstruction) {
       if (cpu_.attention.load(std::memory_order_relaxed) == 0) continue;
       return Stop::kRequest;
     }
     if (next != Next::kAborted) ++cpu_.counts.instructions;
-    const Stop stop = finish(next, decoded->insn);
+    const Stop stop = finish(next, *decoded);
     if (cpu_.halted) [[unlikely]] {
       cpu_.attention.fetch_or(kAttentionInterrupt);
     }
@@ -324,17 +325,17 @@ Interpreter::Stop Interpreter::run_single() {
 
 Interpreter::Stop Interpreter::step() {
   cpu_.io.rewind();
-  const DecodedInsn* decoded = cpu_.code->fetch();
+  const Insn* decoded = cpu_.code->fetch();
   if (decoded == nullptr) {
     cpu_.io.clear();
     return deliver_fault_now();
   }
-  tracer_.insn(cpu_, decoded->insn);
-  const Op op = decoded->insn.op;
+  tracer_.insn(cpu_, *decoded);
+  const Op op = decoded->op;
   loaded_flags_ = op == Op::kPopf || op == Op::kIret;
-  const Next next = decoded->function(cpu_, decoded->insn);
+  const Next next = perform(cpu_, *decoded);
   if (next != Next::kAborted) ++cpu_.counts.instructions;
-  const Stop stop = finish(next, decoded->insn);
+  const Stop stop = finish(next, *decoded);
   if (stop != Stop::kDevice) cpu_.io.clear();
   return stop;
 }

@@ -3,6 +3,8 @@
 // handlers do the same faster for the common forms and fall back to these for everything else.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "vmm/cpu/soft/cpu.h"
@@ -22,8 +24,12 @@ enum class Next : std::uint8_t {
 // before it changes anything.
 using Semantic = Next (*)(Cpu& cpu, const Insn& insn);
 
-// The function of an operation; never null (what is not implemented raises #UD).
-Semantic semantic_of(Op op);
+// The functions by operation; none is null (what is not implemented raises #UD). Filled before
+// main().
+using SemanticTable = std::array<Semantic, static_cast<std::size_t>(Op::kCount)>;
+extern const SemanticTable kSemantics;
+inline Semantic semantic_of(Op op) { return kSemantics[static_cast<std::size_t>(op)]; }
+inline Next perform(Cpu& cpu, const Insn& insn) { return semantic_of(insn.op)(cpu, insn); }
 
 // Records a fault; `return raise(...)` ends a semantic function.
 inline Next raise(Cpu& cpu, std::uint8_t vector) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "vmm/cpu/soft/decode/opcode_map.h"
+#include "vmm/cpu/soft/decode/plain_decoder.h"
 
 namespace sm::soft {
 namespace {
@@ -392,13 +393,13 @@ bool Decoder::add_immediate(const ArgInfo& info) {
       break;
     case Where::kSecond:
       if (!read(size, value)) return false;
-      insn_.imm2 = static_cast<std::int64_t>(value);
+      insn_.imm2 = static_cast<std::uint16_t>(value);
       break;
     case Where::kFarPointer: {
       std::uint64_t selector = 0;
       if (!read(size, value) || !read(2, selector)) return false;
       insn_.imm = static_cast<std::int64_t>(value);
-      insn_.imm2 = static_cast<std::int64_t>(selector);
+      insn_.imm2 = static_cast<std::uint16_t>(selector);
       break;
     }
     default:  // Where::kConstant
@@ -412,6 +413,9 @@ bool Decoder::add_immediate(const ArgInfo& info) {
 }  // namespace
 
 DecodeResult decode(std::span<const std::uint8_t> bytes, CodeMode mode, Insn& out) {
+  if (mode == CodeMode::k64 && bytes.size() >= kPlainBytes && decode_plain(bytes.data(), out)) {
+    return DecodeResult::kOk;
+  }
   return Decoder(bytes, mode, out).run();
 }
 

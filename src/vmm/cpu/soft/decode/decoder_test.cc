@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <iterator>
 #include <ostream>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "vmm/cpu/soft/decode/disassemble.h"
+#include "vmm/cpu/soft/decode/plain_decoder.h"
 #include "vmm/cpu/soft/decode/random_insn.h"
 
 namespace sm::soft {
@@ -424,6 +426,58 @@ TEST(DecoderTest, ShorterSpansAreTruncated) {
           << disassemble(whole);
       ASSERT_EQ(insn.length, size < whole.length ? 0 : whole.length);
     }
+  }
+}
+
+// The short way needs more bytes than the instruction has; without them the general one decodes.
+TEST(DecoderTest, BothWaysSayTheSame) {
+  RandomInsn random(2);
+  std::array<std::uint8_t, kPlainBytes> bytes;
+  std::size_t plain = 0;
+  for (int i = 0; i < 1'000'000; ++i) {
+    bytes.fill(0xCC);
+    const auto made = random.next();
+    std::copy_n(made.begin(), std::min(made.size(), bytes.size()), bytes.begin());
+    Insn by_short, by_general;
+    if (!decode_plain(bytes.data(), by_short)) continue;
+    ++plain;
+    ASSERT_EQ(decode(std::span(bytes).first(kMaxInsnLength), CodeMode::k64, by_general),
+              DecodeResult::kOk)
+        << disassemble(by_short);
+    ASSERT_EQ(by_short, by_general);
+  }
+  EXPECT_GT(plain, 100'000u);
+}
+
+// All opcodes with all ModRM bytes, behind prefixes that the short way knows.
+TEST(DecoderTest, BothWaysSayTheSameOfEveryOpcode) {
+  std::array<std::uint8_t, kPlainBytes> bytes;
+  static constexpr std::array<std::uint8_t, 6> kRex{0, 0x40, 0x41, 0x46, 0x48, 0x4F};
+  Insn by_short, by_general;
+  for (unsigned i = 0; i < 3u * kRex.size() * 2 * 256 * 256; ++i) {
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+      bytes[at] = static_cast<std::uint8_t>(0x91 + 0x25 * at);
+    }
+    unsigned rest = i;
+    const auto take = [&rest](unsigned choices) {
+      const unsigned taken = rest % choices;
+      rest /= choices;
+      return static_cast<std::uint8_t>(taken);
+    };
+    std::size_t at = 0;
+    const std::uint8_t modrm = take(256), opcode = take(256);
+    const bool two_bytes = take(2) != 0;
+    const std::uint8_t rex = kRex[take(kRex.size())], segment = take(3);
+    if (segment != 0) bytes[at++] = static_cast<std::uint8_t>(0x63 + segment);
+    if (rex != 0) bytes[at++] = rex;
+    if (two_bytes) bytes[at++] = 0x0F;
+    bytes[at++] = opcode;
+    bytes[at++] = modrm;
+    if (!decode_plain(bytes.data(), by_short)) continue;
+    ASSERT_EQ(decode(std::span(bytes).first(kMaxInsnLength), CodeMode::k64, by_general),
+              DecodeResult::kOk)
+        << disassemble(by_short);
+    ASSERT_EQ(by_short, by_general);
   }
 }
 

@@ -1,5 +1,6 @@
 // The one-byte opcodes. Spec: SDM vol. 2, table A-2 and, for groups 1 to 5, 11 and 1A, table A-6.
 #include "vmm/cpu/soft/decode/opcode_map.h"
+#include "vmm/cpu/soft/decode/plain_form.h"
 
 namespace sm::soft {
 namespace {
@@ -289,8 +290,12 @@ constexpr Row kRows[] = {
 static_assert(is_in_order(kRows));
 constexpr auto kForms = compile_forms(kRows);
 
+constexpr OpcodeMap kMap = make_map(kRows, kForms);
+constexpr auto kPlainForms = plain_forms<count_plain(kMap)>(kMap);
+
 }  // namespace
 
-constexpr OpcodeMap kOneByteMap = make_map(kRows, kForms);
+constexpr OpcodeMap kOneByteMap = kMap;
+constexpr PlainMap kOneBytePlainMap = make_plain_map(kMap, kPlainForms.data());
 
 }  // namespace sm::soft

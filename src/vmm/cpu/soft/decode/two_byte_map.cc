@@ -1,5 +1,6 @@
 // The opcodes after 0F. Spec: SDM vol. 2, table A-3 and, for groups 6 to 16, table A-6.
 #include "vmm/cpu/soft/decode/opcode_map.h"
+#include "vmm/cpu/soft/decode/plain_form.h"
 
 namespace sm::soft {
 namespace {
@@ -338,8 +339,12 @@ constexpr Row kRows[] = {
 static_assert(is_in_order(kRows));
 constexpr auto kForms = compile_forms(kRows);
 
+constexpr OpcodeMap kMap = make_map(kRows, kForms);
+constexpr auto kPlainForms = plain_forms<count_plain(kMap)>(kMap);
+
 }  // namespace
 
-constexpr OpcodeMap kTwoByteMap = make_map(kRows, kForms);
+constexpr OpcodeMap kTwoByteMap = kMap;
+constexpr PlainMap kTwoBytePlainMap = make_plain_map(kMap, kPlainForms.data());
 
 }  // namespace sm::soft

@@ -7,7 +7,7 @@ namespace sm::soft {
 
 namespace {
 
-using Table = std::array<Semantic, static_cast<std::size_t>(Op::kCount)>;
+using Table = SemanticTable;
 
 Next undefined(Cpu& cpu, const Insn& /*insn*/) { return raise(cpu, vector::kUndefined); }
 
@@ -28,9 +28,6 @@ Table joined() {
 
 }  // namespace
 
-Semantic semantic_of(Op op) {
-  static const Table table = joined();
-  return table[static_cast<std::size_t>(op)];
-}
+const SemanticTable kSemantics = joined();
 
 }  // namespace sm::soft

@@ -45,7 +45,7 @@ void BlockMemory::Arena<T>::Free::operator()(T* chunk) const {
 }
 
 template class BlockMemory::Arena<BlockMemory::Slot>;
-template class BlockMemory::Arena<DecodedInsn>;
+template class BlockMemory::Arena<Insn>;
 
 void BlockMemory::clear() {
   slots_.clear();
@@ -53,8 +53,8 @@ void BlockMemory::clear() {
 }
 
 const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, std::span<const Uop> uops,
-                          std::span<const DecodedInsn> insns) {
-  DecodedInsn* kept_insns = memory.add_insns(insns.size());
+                          std::span<const Insn> insns) {
+  Insn* kept_insns = memory.add_insns(insns.size());
   std::uninitialized_copy(insns.begin(), insns.end(), kept_insns);
   BlockMemory::Slot* slots = memory.add_slots(1 + uops.size());
   // SAFETY: a slot has the size and at least the alignment of a head and of a uop.

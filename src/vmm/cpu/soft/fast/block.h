@@ -9,8 +9,8 @@
 #include <span>
 #include <vector>
 
-#include "vmm/cpu/soft/decoded_insn.h"
 #include "vmm/cpu/soft/fast/uop.h"
+#include "vmm/cpu/soft/insn.h"
 
 namespace sm::soft {
 
@@ -24,7 +24,7 @@ class BlockMemory {
     std::byte bytes[sizeof(Uop)];
   };
   Slot* add_slots(std::size_t count) { return slots_.add(count); }
-  DecodedInsn* add_insns(std::size_t count) { return insns_.add(count); }
+  Insn* add_insns(std::size_t count) { return insns_.add(count); }
   // Every block is gone; a first chunk is kept.
   void clear();
 
@@ -44,7 +44,7 @@ class BlockMemory {
     std::size_t left_ = 0;
   };
   Arena<Slot> slots_;
-  Arena<DecodedInsn> insns_;
+  Arena<Insn> insns_;
 };
 
 class BlockPage {
@@ -59,7 +59,7 @@ class BlockPage {
   }
   // `uops` are those of `insns`, in order, and an exit behind them.
   const Uop* add(BlockMemory& memory, std::uint64_t offset, std::span<const Uop> uops,
-                 std::span<const DecodedInsn> insns);
+                 std::span<const Insn> insns);
   bool owns(const Uop* block) const {
     return block != nullptr && BlockHead::of(block)->page == this;
   }

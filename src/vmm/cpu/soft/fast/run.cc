@@ -1,7 +1,9 @@
 #include "vmm/cpu/soft/fast/run.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "vmm/cpu/soft/code_cache.h"
@@ -10,6 +12,7 @@
 #include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/machine.h"
 #include "vmm/cpu/soft/mmu/mmu.h"
+#include "vmm/cpu/soft/semantic.h"
 
 namespace sm::soft {
 
@@ -30,13 +33,15 @@ constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
 // lines up to there are marked does a write to them make itself heard. Until then it shows in a
 // comparison.
 bool translate_page(Cpu& cpu, const CodePage& page, std::uint16_t offset, TranslatedBlock& made) {
-  std::array<std::uint8_t, kPageSize> copy;
+  std::array<std::uint8_t, kBlockBytes> copy;
+  const std::size_t size = std::min(copy.size(), kPageSize - offset);
+  const std::byte* from = page.host + offset;
   for (;;) {
-    std::memcpy(copy.data() + offset, page.host + offset, kPageSize - offset);
-    if (!translate(copy, offset, made)) return false;
+    std::memcpy(copy.data(), from, size);
+    if (!translate(std::span(copy).first(size), offset, made)) return false;
     const auto end = static_cast<std::size_t>(made.uops[made.count].disp);
     cpu.machine->pages().add_code_lines(page.page, offset, end);
-    if (std::memcmp(copy.data() + offset, page.host + offset, end - offset) == 0) return true;
+    if (std::memcmp(copy.data(), from, end - offset) == 0) return true;
   }
 }
 
@@ -70,14 +75,14 @@ const Uop* find_block(Cpu& cpu, bool& fault) {
 
 // The instruction at Cpu::rip, which lies on two pages, in memory that is not RAM, or is none.
 bool execute_alone(Cpu& cpu) {
-  const DecodedInsn* decoded = cpu.code->fetch_crossing(cpu.rip);
+  const Insn* decoded = cpu.code->fetch_crossing(cpu.rip);
   if (decoded == nullptr) return false;
-  const std::uint8_t length = decoded->insn.length;
-  Next next = decoded->function(cpu, decoded->insn);
+  const std::uint8_t length = decoded->length;
+  Next next = perform(cpu, *decoded);
   for (std::uint32_t pieces = 1; next == Next::kRepeat && pieces < kPiecesPerInstruction;
        ++pieces) {
     if (cpu.attention.load(std::memory_order_relaxed) != 0) return true;
-    next = decoded->function(cpu, decoded->insn);
+    next = perform(cpu, *decoded);
   }
   switch (next) {
     case Next::kNext:

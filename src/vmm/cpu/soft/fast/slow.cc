@@ -2,6 +2,7 @@
 
 #include "vmm/cpu/soft/fast/jump.h"
 #include "vmm/cpu/soft/fast/run.h"
+#include "vmm/cpu/soft/semantic.h"
 
 namespace sm::soft::fast {
 
@@ -36,8 +37,8 @@ const Uop* continue_anywhere(Cpu& cpu) {
   std::uint32_t pieces = 1;
   while (next == Next::kRepeat && pieces < kPiecesPerInstruction &&
          cpu.attention.load(std::memory_order_relaxed) == 0) {
-    const DecodedInsn& decoded = insn_of(uop);
-    next = decoded.function(cpu, decoded.insn);
+    const Insn& decoded = insn_of(uop);
+    next = perform(cpu, decoded);
     ++pieces;
   }
   switch (next) {
@@ -63,10 +64,10 @@ const Uop* continue_anywhere(Cpu& cpu) {
 }  // namespace
 
 const Uop* run_semantic(Cpu& cpu, const Uop* uop) {
-  const DecodedInsn& decoded = insn_of(uop);
+  const Insn& decoded = insn_of(uop);
   cpu.rip = cpu.gpr[17] + uop->offset;
   ++cpu.blocks.semantic_calls;
-  const Next next = decoded.function(cpu, decoded.insn);
+  const Next next = perform(cpu, decoded);
   if (next == Next::kNext && cpu.attention.load(std::memory_order_relaxed) == 0) [[likely]] {
     return go_on(cpu, uop);
   }
@@ -74,10 +75,10 @@ const Uop* run_semantic(Cpu& cpu, const Uop* uop) {
 }
 
 const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop) {
-  const DecodedInsn& decoded = insn_of(uop);
+  const Insn& decoded = insn_of(uop);
   cpu.rip = cpu.gpr[17] + uop->offset;
   ++cpu.blocks.semantic_calls;
-  const Next next = decoded.function(cpu, decoded.insn);
+  const Next next = perform(cpu, decoded);
   if (next != Next::kNext) return finish_other(cpu, uop, next);
   cpu.rip = cpu.gpr[17] + uop->next;
   cpu.budget -= instructions_before(uop) + 1;
@@ -97,7 +98,7 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   const bool is_insn = uop->executed > uop->place;  // and not the exit of a block
   if (is_insn && !is_canonical(target)) {
     cpu.budget += uop->executed;
-    if (insn_of(uop).insn.op == Op::kCallNear) cpu.gpr[kRsp] += 8;  // pushes once more
+    if (insn_of(uop).op == Op::kCallNear) cpu.gpr[kRsp] += 8;  // pushes once more
     return run_semantic(cpu, uop);
   }
   cpu.rip = target;

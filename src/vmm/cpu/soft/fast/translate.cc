@@ -64,20 +64,20 @@ bool always_leaves(Op op) {
 }
 
 // The instructions of the block; where the next one is, from the page's start.
-std::size_t decode_block(std::span<const std::uint8_t, kPage> page, std::size_t at,
+std::size_t decode_block(std::span<const std::uint8_t> bytes, std::size_t offset,
                          TranslatedBlock& out) {
+  std::size_t at = offset;
   std::size_t conditions = 0;
   out.count = 0;
   while (out.count < kMaxBlock && at < kPage) {
-    DecodedInsn& decoded = out.insns[out.count];
-    if (decode(page.subspan(at), CodeMode::k64, decoded.insn) != DecodeResult::kOk) break;
-    decoded.function = semantic_of(decoded.insn.op);
+    Insn& insn = out.insns[out.count];
+    if (decode(bytes.subspan(at - offset), CodeMode::k64, insn) != DecodeResult::kOk) break;
     Uop& uop = out.uops[out.count] = {};
     uop.offset = static_cast<std::uint16_t>(at);
-    at += decoded.insn.length;
+    at += insn.length;
     uop.next = static_cast<std::uint16_t>(at);
     uop.place = static_cast<std::uint8_t>(out.count++);
-    const Op op = decoded.insn.op;
+    const Op op = insn.op;
     if (always_leaves(op) || (op == Op::kJcc && ++conditions == kMaxConditions)) break;
   }
   return at;
@@ -100,7 +100,7 @@ Handler choose_handler(const Insn& insn, bool flags_needed, bool is_last, Uop& u
 void choose_handlers(TranslatedBlock& out) {
   bool flags_needed = true;  // by the next block
   for (std::size_t i = out.count; i-- > 0;) {
-    const Insn& insn = out.insns[i].insn;
+    const Insn& insn = out.insns[i];
     Uop& uop = out.uops[i];
     uop.handler = choose_handler(insn, flags_needed, i + 1 == out.count, uop);
     // Whatever may stop in a semantic function shows the flags before it.
@@ -111,13 +111,13 @@ void choose_handlers(TranslatedBlock& out) {
 
 void join_branches(TranslatedBlock& out) {
   for (std::size_t i = 0; i + 1 < out.count; ++i) {
-    const Insn& branch = out.insns[i + 1].insn;
+    const Insn& branch = out.insns[i + 1];
     Uop& uop = out.uops[i];
     if (branch.op != Op::kJcc || uop.handler == run_semantic ||
         out.uops[i + 1].handler == run_semantic) {
       continue;
     }
-    if (const Handler joined = select_fused(out.insns[i].insn, branch.condition)) {
+    if (const Handler joined = select_fused(out.insns[i], branch.condition)) {
       uop.handler = joined;
     }
   }
@@ -153,9 +153,8 @@ bool fill_operands(const Insn& insn, std::uint16_t offset, Uop& uop) {
 
 }  // namespace fast
 
-bool translate(std::span<const std::uint8_t, 4096> page, std::uint16_t offset,
-               TranslatedBlock& out) {
-  const std::size_t end = decode_block(page, offset, out);
+bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, TranslatedBlock& out) {
+  const std::size_t end = decode_block(bytes, offset, out);
   if (out.count == 0) return false;
   choose_handlers(out);
   join_branches(out);

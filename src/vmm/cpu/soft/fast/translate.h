@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <span>
 
-#include "vmm/cpu/soft/decoded_insn.h"
+#include "vmm/cpu/soft/decode/decoder.h"
+#include "vmm/cpu/soft/decode/plain_decoder.h"
 #include "vmm/cpu/soft/fast/uop.h"
+#include "vmm/cpu/soft/insn.h"
 
 namespace sm::soft {
 
@@ -15,16 +17,19 @@ inline constexpr std::size_t kMaxBlock = 32;  // instructions
 
 struct TranslatedBlock {
   std::array<Uop, kMaxBlock + 1> uops;
-  std::array<DecodedInsn, kMaxBlock> insns;
+  std::array<Insn, kMaxBlock> insns;
   std::size_t count = 0;  // of instructions; one more of uops
 
   std::span<const Uop> all_uops() const { return {uops.data(), count + 1}; }
-  std::span<const DecodedInsn> all_insns() const { return {insns.data(), count}; }
+  std::span<const Insn> all_insns() const { return {insns.data(), count}; }
 };
 
-// Translates the block at `offset` of a page of 64-bit code. False: not even its first instruction
-// can be kept: it leaves the page or is none.
-bool translate(std::span<const std::uint8_t, 4096> page, std::uint16_t offset,
-               TranslatedBlock& out);
+// How much of its page a block can depend on, from where it starts.
+inline constexpr std::size_t kBlockBytes = kMaxBlock * kMaxInsnLength + kPlainBytes;
+
+// Translates the block at `offset` of a page of 64-bit code; `bytes` are those from there on,
+// kBlockBytes or up to the page's end. False: not even its first instruction can be kept: it leaves
+// the page or is none.
+bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, TranslatedBlock& out);
 
 }  // namespace sm::soft

@@ -2,7 +2,7 @@
 // needs, in half a cache line. Handlers go from one to the next by a sibling call, so that a block
 // is a chain of jumps without a loop around it:
 //
-//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit | DecodedInsn 0 | 1 | ...
+//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit | Insn 0 | 1 | ...
 //
 // There is one uop for each instruction, so that a slow case finds the instruction by its uop's
 // place; two that are executed as one (a comparison and a branch) have the first one's handler do
@@ -14,7 +14,7 @@
 #include <cstdint>
 
 #include "vmm/cpu/soft/cpu.h"
-#include "vmm/cpu/soft/decoded_insn.h"
+#include "vmm/cpu/soft/insn.h"
 
 namespace sm::soft {
 
@@ -50,7 +50,7 @@ class BlockPage;
 struct alignas(32) BlockHead {
   BlockHead* next_in_bucket = nullptr;
   const BlockPage* page = nullptr;
-  const DecodedInsn* insns = nullptr;
+  const Insn* insns = nullptr;
   std::uint16_t offset = 0;  // in the page
   std::uint8_t insn_count = 0;
 
@@ -61,7 +61,7 @@ struct alignas(32) BlockHead {
 };
 static_assert(sizeof(BlockHead) == sizeof(Uop));
 
-inline const DecodedInsn& insn_of(const Uop* uop) {
+inline const Insn& insn_of(const Uop* uop) {
   const auto* head = reinterpret_cast<const BlockHead*>(uop - uop->place) - 1;
   return head->insns[uop->place];
 }

@@ -532,8 +532,8 @@ class CodeWriteTest : public MmuTest {
   }
   Op op_at(Vcpu& vcpu, std::uint64_t linear) {
     vcpu.cpu.rip = linear;
-    const DecodedInsn* decoded = vcpu.code.fetch();
-    return decoded == nullptr ? Op::kInvalid : decoded->insn.op;
+    const Insn* decoded = vcpu.code.fetch();
+    return decoded == nullptr ? Op::kInvalid : decoded->op;
   }
   bool mail(Cpu& cpu) { return (cpu.attention.load() & kAttentionMemory) != 0; }
 };
@@ -618,9 +618,9 @@ TEST_F(CodeWriteTest, instruction_over_two_pages_is_fetched_from_both) {
   put(kPage + 4095, 0xB8);  // mov eax, imm32
   word(kOther) = 0x1234'5678;
   cpu().rip = kAddress + 4095;
-  const DecodedInsn* decoded = vcpus_[0]->code.fetch();
+  const Insn* decoded = vcpus_[0]->code.fetch();
   ASSERT_NE(decoded, nullptr);
-  EXPECT_EQ(decoded->insn.imm & 0xFFFF'FFFF, 0x1234'5678);
+  EXPECT_EQ(decoded->imm & 0xFFFF'FFFF, 0x1234'5678);
   map(kAddress + 4096, 0);
   mmu().flush_all();
   EXPECT_EQ(vcpus_[0]->code.fetch(), nullptr);
