@@ -288,6 +288,47 @@ TEST(Resume, AnotherConnectionGetsWhatTheMainWorkloadOfACopyPrints) {
   EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 9u);
 }
 
+// What waits of the old connection's input comes first, and leaves the new one a whole window.
+TEST(Resume, AnotherConnectionFeedsTheMainWorkloadOfACopy) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host = start_main(
+      machine, "echo ready; until [ -e " + go + " ]; do sleep 0.02; done; wc -c; echo over >&2");
+  const std::string old_input(250'000, 'x'), new_input(1'000'000, 'y');
+  for (std::string_view rest = old_input; !rest.empty();) {
+    const auto piece = rest.substr(0, agent::kMaxData);
+    host.send(agent::encode_data(agent::Stream::kStdin, as_byte_span(piece)));
+    rest.remove_prefix(piece.size());
+  }
+  machine.restore(1);
+  host.close();
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  ASSERT_TRUE(again.next().has_value());
+  machine.put("/etc/go", "");
+  const Outcome outcome = again.finish(new_input);
+  EXPECT_EQ(outcome.out, std::to_string(old_input.size() + new_input.size()) + "\n");
+  EXPECT_EQ(outcome.err, "over\n");
+}
+
+TEST(Resume, AnInputThatHasEndedStaysSoInACopy) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host =
+      start_main(machine, "echo ready; until [ -e " + go + " ]; do sleep 0.02; done; wc -c");
+  host.send(agent::encode_data(agent::Stream::kStdin, as_byte_span("four")));
+  host.send(agent::encode_data(agent::Stream::kStdin, {}));
+  machine.restore(1);
+  host.close();
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  again.send(agent::encode_data(agent::Stream::kStdin, as_byte_span("more")));
+  machine.put("/etc/go", "");
+  EXPECT_EQ(again.finish("and more").out, "4\n");
+}
+
 TEST(Resume, OnlyAMainWorkloadThatHasLostItsConnectionGetsAnother) {
   TestMachine machine;
   const auto attach = [&] {

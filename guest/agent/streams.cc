@@ -38,9 +38,11 @@ Status InputStream::receive(std::span<const std::byte> bytes) {
   if (bytes.size() > window_) {
     return fail(Code::kLimit, "agent protocol: more data than the window allows");
   }
-  if (ending_) return fail(Code::kCorrupt, "agent protocol: data after the end of its stream");
+  if (ending_ && !over_) {
+    return fail(Code::kCorrupt, "agent protocol: data after the end of its stream");
+  }
   window_ -= static_cast<std::uint32_t>(bytes.size());
-  if (closed_) return {};
+  if (closed_ || over_) return {};
   queue_.push(bytes);
   if (fd_.valid()) pump();
   return {};
@@ -49,6 +51,15 @@ Status InputStream::receive(std::span<const std::byte> bytes) {
 void InputStream::receive_end() {
   ending_ = true;
   if (fd_.valid()) pump();
+}
+
+void InputStream::set_connection(Connection* connection) {
+  connection_ = connection;
+  if (connection == nullptr) return;
+  window_ = agent::kInitialWindow;
+  owed_ = 0;
+  foreign_ = queue_.size();
+  over_ = ending_;
 }
 
 void InputStream::close() {
@@ -77,6 +88,9 @@ void InputStream::pump() {
 }
 
 void InputStream::grant(std::size_t written) {
+  const std::size_t of_others = std::min(written, foreign_);
+  foreign_ -= of_others;
+  written -= of_others;
   owed_ += static_cast<std::uint32_t>(written);
   if (owed_ < kGrantStep) return;
   window_ += owed_;

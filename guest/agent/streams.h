@@ -29,8 +29,9 @@ class InputStream {
   void receive_end();
   // Closes at once; later bytes are ignored.
   void close();
-  // Null: nobody is told what was written.
-  void set_connection(Connection* connection) { connection_ = connection; }
+  // Another one, with a window of its own; null: nobody is told what was written. An input that had
+  // ended stays so: what another one sends is ignored.
+  void set_connection(Connection* connection);
 
  private:
   void pump();
@@ -43,7 +44,9 @@ class InputStream {
   std::unique_ptr<FdWatch> watch_;
   ByteQueue queue_;
   std::uint32_t window_ = agent::kInitialWindow;
-  std::uint32_t owed_ = 0;  // written, but not yet granted again
+  std::uint32_t owed_ = 0;   // written, but not yet granted again
+  std::size_t foreign_ = 0;  // in the queue, of the connection before
+  bool over_ = false;        // ended by the connection before
   bool is_pty_ = false;
   bool ending_ = false;
   bool closed_ = false;

@@ -35,12 +35,12 @@ void add_restore(Command& app, Action& chosen) {
   RunOptions* options = &typed->run;
   command->set_help_flag("--help", "Print this help and exit");
   command->footer(
-      "SNAPSHOT is a folder, with a slash in its name. Without COMMAND: waits for the end of what\n"
-      "runs in it, which gets the signals, else runs the image's command. The exit status is as "
-      "of\n"
-      "`run`.");
+      "SNAPSHOT is a folder, with a slash in its name. Without COMMAND: goes on with what runs in\n"
+      "it, which gets the signals and, with -i, standard input, and waits for its end; else runs\n"
+      "the image's command. The exit status is as of `run`.");
   command->add_flag("-i,--interactive", options->interactive, "Keep standard input open");
-  command->add_flag("-t,--tty", options->tty, "Give the command a terminal");
+  command->add_flag("-t,--tty", options->tty,
+                    "Give the command a terminal; without COMMAND: this one to what has one");
   command->add_option("-h,--hostname", options->hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST");
   command

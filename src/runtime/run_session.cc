@@ -294,13 +294,16 @@ void Session::attach_workload() {
       {.on_started =
            [this](agent::Started) {
              attached_ = true;
-             if (auto status = streams_.start(false, false); !status) {
+             const agent::ExecRequest& wanted = config_.request;
+             if (auto status = streams_.start(wanted.keep_stdin, wanted.tty); !status) {
                set_error(std::move(status).error());
-               finish();
+               return finish();
              }
+             if (!wanted.tty) return;
+             if (const auto size = window_size(STDOUT_FILENO)) exec_->send_resize(*size);
            },
        .on_output = [this](auto stream, auto bytes) { on_output(stream, bytes); },
-       .on_stdin_room = [] {},
+       .on_stdin_room = [this] { streams_.resume_input(); },
        .on_exit =
            [this](agent::ExitReport r) {
              exited_ = true;
@@ -346,7 +349,8 @@ void Session::on_signal() {
   if (number == SIGWINCH) {
     if (!config_.attached) return;
     const auto size = window_size(STDOUT_FILENO);
-    if (exec_ && running_ && config_.request.tty && size) exec_->send_resize(*size);
+    const bool there = exec_ && (running_ || attached_);
+    if (there && config_.request.tty && size) exec_->send_resize(*size);
     return;
   }
   if (asks_for_end(number) && ++end_requests_ >= kImpatience) return end_by_signal(number);

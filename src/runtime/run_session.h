@@ -20,7 +20,8 @@ struct SessionConfig {
   std::string exec_socket;
   std::string console_log;
   agent::ExecRequest request;
-  // The workload runs in the restored VM already, detached: nothing is started, its end is awaited.
+  // The workload runs in the restored VM already: nothing is started, its end is awaited. Of the
+  // request only keep_stdin and tty count, for when its streams can be taken over.
   bool only_wait = false;
   // The VM is restored from a snapshot: what its guest is told before the request.
   std::optional<agent::ResumeRequest> resume;

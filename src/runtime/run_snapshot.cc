@@ -41,12 +41,14 @@ Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std
   }
   if (session.only_wait) {
     const bool told = !options.env.empty() || !file_env.empty() || !options.workdir.empty() ||
-                      !options.user.empty() || options.tty || options.interactive;
+                      !options.user.empty();
     if (told) {
       return fail(Code::kInvalidArgument,
                   "options of a command, but the snapshot's own command runs already",
                   "name a command to run beside it");
     }
+    session.request.keep_stdin = options.interactive;
+    session.request.tty = options.tty;
   } else {
     RunOptions run = options;
     // Beside a workload it is a command as of an exec.

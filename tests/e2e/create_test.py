@@ -1,12 +1,15 @@
 """End-to-end tests of `snapshot create`: VMs of the command line that are saved while they run. Started by tests/e2e/run."""
 
+import fcntl
 import glob
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -135,6 +138,52 @@ class LiveSnapshots(SaveCase):
         self.assertEqual(self.restored(tag, "ls /tmp; sleep 0.3; set -- $(pidof sh); echo $#"), "mark\n2\n")
         os.write(here, b"exit 4\n")
         self.assertEqual(vm.wait(timeout=LIMIT), 4)
+
+    def saved_while_it_waits(self, *options):
+        """The tag of a shell that was saved while it read lines."""
+        here, there = pty.openpty()
+        vm = subprocess.Popen([BIN, "run", "--rm", *ENGINE, *options, "--name", "vm", "-m", "128m", f"oci:{os.environ['SUPERMACHINE_IMAGES']}:busybox", "sh"],
+                              stdin=there, stdout=there, stderr=there, env=self.env)
+        self.addCleanup(vm.kill)
+        os.write(here, b"mark=early; touch /tmp/mark\n")
+        self.until(lambda: self.call("exec", "vm", "test", "-e", "/tmp/mark").returncode == 0, "typed")
+        tag = self.tag()
+        self.ok("snapshot", "create", "vm", tag)
+        os.write(here, b"exit 4\n")
+        self.assertEqual(vm.wait(timeout=LIMIT), 4)
+        return tag
+
+    def test_a_copy_gets_input(self):
+        tag = self.saved_while_it_waits("-i")
+        for word in ("one", "two"):
+            r = subprocess.run([BIN, "restore", *ENGINE, "-i", tag], input=f"echo $mark {word}\nexit 6\n".encode(), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=self.env, timeout=LIMIT)
+            self.assertEqual((r.stdout, r.stderr, r.returncode), (f"early {word}\n".encode(), b"", 6))
+        # The end of the input is one for the copy as well.
+        r = subprocess.run([BIN, "restore", *ENGINE, "-i", tag], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=self.env, timeout=LIMIT)
+        self.assertEqual((r.stdout, r.returncode), (b"", 0))
+        self.refused("options of a command", "restore", "-w", "/", tag)
+
+    def test_a_copy_gets_a_terminal(self):
+        tag = self.saved_while_it_waits("-it")
+        here, there = pty.openpty()
+        fcntl.ioctl(here, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+        vm = subprocess.Popen([BIN, "restore", *ENGINE, "-it", tag], stdin=there, stdout=there, stderr=there, env=self.env)
+        self.addCleanup(vm.kill)
+        os.write(here, b"echo $mark; stty size; tty; exit 3\n")
+        self.assertEqual(vm.wait(timeout=LIMIT), 3)
+        os.close(there)
+        seen = b""
+        while chunk := self.read_pty(here):
+            seen += chunk
+        self.assertRegex(seen, rb"early\r\n33 99\r\n/dev/pts/0\r\n")
+
+    @staticmethod
+    def read_pty(fd):
+        try:
+            return os.read(fd, 65536)
+        except OSError:  # nobody has the other end
+            return b""
 
     def test_tags_and_folders(self):
         self.counter("--rm")
