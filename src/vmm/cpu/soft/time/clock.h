@@ -37,7 +37,8 @@ class Clock {
 struct HostCounter {
   bool is_tsc = false;    // else CLOCK_MONOTONIC_RAW in nanoseconds
   std::uint32_t khz = 0;  // its rate
-  // The TSC if CPUID says that it is invariant, measured against CLOCK_MONOTONIC_RAW for 2 ms.
+  // The TSC if CPUID says that it is invariant, measured against CLOCK_MONOTONIC_RAW since the
+  // process began. Sleeps when that is less than 2 ms ago.
   static HostCounter detect();
 };
 
