@@ -13,6 +13,23 @@
 
 namespace sm {
 
+namespace {
+
+// A command that runs already has what it was started with.
+Status check_streams(const RunOptions& options, const SavedImage& image) {
+  constexpr const char* kRemedy = "leave it out, or name a command to run beside it";
+  if (options.interactive && !image.input) {
+    return fail(Code::kInvalidArgument, "-i, but the snapshot's command has no open input",
+                kRemedy);
+  }
+  if (options.tty && !image.terminal) {
+    return fail(Code::kInvalidArgument, "-t, but the snapshot's command has no terminal", kRemedy);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std::string>& file_env,
                                 const std::vector<std::string>& secrets, const HostEnv& host) {
   const SessionSignals signals;
@@ -47,6 +64,7 @@ Result<RunOutcome> run_snapshot(const RunOptions& options, const std::vector<std
                   "options of a command, but the snapshot's own command runs already",
                   "name a command to run beside it");
     }
+    SM_TRY_STATUS(check_streams(options, machine.image));
     session.request.keep_stdin = options.interactive;
     session.request.tty = options.tty;
   } else {

@@ -163,6 +163,10 @@ class LiveSnapshots(SaveCase):
         r = subprocess.run([BIN, "restore", *ENGINE, "-i", tag], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=self.env, timeout=LIMIT)
         self.assertEqual((r.stdout, r.returncode), (b"", 0))
         self.refused("options of a command", "restore", "-w", "/", tag)
+        self.refused("has no terminal", "restore", "-it", tag)
+        self.counter("--rm")
+        self.ok("snapshot", "create", "vm", self.tag("other"))
+        self.refused("has no open input", "restore", "-i", self.tags[-1])
 
     def test_a_copy_gets_a_terminal(self):
         tag = self.saved_while_it_waits("-it")

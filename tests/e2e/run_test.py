@@ -172,8 +172,11 @@ class Terminal(Case):
         """Runs a script on a terminal of 33x99; types `answer` when the script has said 'go'."""
         pid, fd = pty.fork()
         if pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
-            os.execv(BIN, [*RUN, "-it", image("busybox"), "sh", "-c", script])
+            try:
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+                os.execv(BIN, [*RUN, "-it", image("busybox"), "sh", "-c", script])
+            finally:
+                os._exit(127)
         out, deadline, typed = b"", time.monotonic() + LIMIT, False
         while time.monotonic() < deadline:
             if fd in select.select([fd], [], [], 1)[0]:

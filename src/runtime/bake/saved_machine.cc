@@ -76,19 +76,30 @@ Result<UniqueFd> open_layer(const std::string& path, const SavedImage& image) {
   return std::move(*file);
 }
 
+// One that older programs do not write: false.
+Status take_flag(const Json& json, const char* key, bool& out) {
+  const auto found = json.find(key);
+  if (found == json.end()) return {};
+  if (!found->is_boolean()) return malformed(key);
+  out = found->get<bool>();
+  return {};
+}
+
 }  // namespace
 
 Result<std::map<std::string, std::string>> saved_annotations(const SavedImage& image) {
-  const Json json = {{"reference", image.reference},
-                     {"digest", image.digest},
-                     {"user", image.config.user},
-                     {"env", image.config.env},
-                     {"entrypoint", image.config.entrypoint},
-                     {"cmd", image.config.cmd},
-                     {"workdir", image.config.working_dir},
-                     {"stop-signal", image.config.stop_signal},
-                     {"layers", image.layers},
-                     {"workload", image.workload}};
+  Json json = {{"reference", image.reference},
+               {"digest", image.digest},
+               {"user", image.config.user},
+               {"env", image.config.env},
+               {"entrypoint", image.config.entrypoint},
+               {"cmd", image.config.cmd},
+               {"workdir", image.config.working_dir},
+               {"stop-signal", image.config.stop_signal},
+               {"layers", image.layers},
+               {"workload", image.workload}};
+  if (image.input) json["input"] = true;
+  if (image.terminal) json["terminal"] = true;
   std::string text = dump_json(json);
   if (text.size() > kMaxAnnotationBytes) {
     return fail(Code::kLimit, "the environment and command of the image have more than 64 KiB",
@@ -127,6 +138,8 @@ Result<SavedImage> parse_saved_image(std::string_view text) {
   const auto workload = json.find("workload");
   if (workload == json.end() || !workload->is_boolean()) return malformed("workload");
   out.workload = workload->get<bool>();
+  SM_TRY_STATUS(take_flag(json, "input", out.input));
+  SM_TRY_STATUS(take_flag(json, "terminal", out.terminal));
   const auto is_variable = [](const std::string& v) {
     return v.find('=') != std::string::npos && v[0] != '=';
   };

@@ -23,7 +23,9 @@ struct SavedImage {
   std::string digest;               // "sha256:..."
   ImageConfig config;               // user, env, entrypoint, cmd, working_dir, stop_signal
   std::vector<std::string> layers;  // file names in the layer cache, base first
-  bool workload = false;            // the image's command runs in it, detached
+  bool workload = false;            // the image's command runs in it
+  bool input = false;               // its standard input is open
+  bool terminal = false;            // it has a terminal
 };
 
 // Annotations "image", for people, and "image-config". kLimit: environment and command together

@@ -39,6 +39,20 @@ TEST(SavedMachine, image_survives_the_round_trip) {
   EXPECT_TRUE(out.workload);
 }
 
+TEST(SavedMachine, what_a_workload_can_be_given_is_noted) {
+  SavedImage saved = image();
+  EXPECT_FALSE(parse_saved_image(text_of(saved)).value().input);
+  EXPECT_FALSE(parse_saved_image(text_of(saved)).value().terminal);
+  saved.input = true;
+  EXPECT_TRUE(parse_saved_image(text_of(saved)).value().input);
+  EXPECT_FALSE(parse_saved_image(text_of(saved)).value().terminal);
+  saved.terminal = true;
+  EXPECT_TRUE(parse_saved_image(text_of(saved)).value().terminal);
+  auto wrong = nlohmann::json::parse(text_of(saved));
+  wrong["input"] = "yes";
+  EXPECT_THAT(parse_saved_image(wrong.dump()).error().cause(), ::testing::HasSubstr("input"));
+}
+
 TEST(SavedMachine, too_much_of_it_is_refused_before_anything_is_saved) {
   SavedImage big = image();
   big.config.env.push_back("BIG=" + std::string(100'000, 'x'));

@@ -23,6 +23,8 @@ SavedImage saved_image(const PreparedRun& run) {
     out.layers.push_back(layer.substr(layer.rfind('/') + 1));
   }
   out.workload = true;
+  out.input = run.request.keep_stdin;
+  out.terminal = run.request.tty;
   return out;
 }
 
