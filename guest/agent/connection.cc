@@ -193,12 +193,13 @@ Status Connection::signal_main(const agent::Frame& frame) {
 Status Connection::attach_main(const agent::Frame& frame) {
   if (!frame.payload.empty()) return fail(Code::kCorrupt, "agent protocol: malformed attach");
   auto session = services_.server.take_kept();
+  // Before it is attached: one that has ended meanwhile is complete at once.
+  state_ = State::kServing;
   if (!session || !session->attach(*this)) {
     finish_with_error(
         {ErrorKind::kNoWorkload, 0, "no main workload of this machine waits for a connection"});
     return {};
   }
-  state_ = State::kServing;
   session_ = std::move(session);
   return {};
 }

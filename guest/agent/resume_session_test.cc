@@ -288,6 +288,25 @@ TEST(Resume, AnotherConnectionGetsWhatTheMainWorkloadOfACopyPrints) {
   EXPECT_EQ(machine.agent().expect_link(LinkType::kWorkloadExit).value, 9u);
 }
 
+TEST(Resume, WhatAMainWorkloadHasSaidBeforeItsEndWaitsForAConnection) {
+  TestMachine machine;
+  const std::string go = machine.path("/etc/go");
+  HostConnection host = start_main(
+      machine, "echo ready; until [ -e " + go + " ]; do sleep 0.02; done; echo last; exit 9");
+  machine.restore(1);
+  host.close();
+  ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());
+  machine.put("/etc/go", "");
+  ASSERT_TRUE(testing::eventually([&] { return machine.agent().children() == 0; }));
+  HostConnection again = machine.agent().connect();
+  again.send(agent::encode_attach_main());
+  again.no_input();
+  const Outcome outcome = again.finish();
+  EXPECT_EQ(outcome.out, "last\n");
+  EXPECT_EQ(outcome.exit.value_or(agent::ExitReport{}).value, 9u);
+  EXPECT_TRUE(outcome.closed);
+}
+
 // What waits of the old connection's input comes first, and leaves the new one a whole window.
 TEST(Resume, AnotherConnectionFeedsTheMainWorkloadOfACopy) {
   TestMachine machine;

@@ -1,5 +1,6 @@
 // The two directions of a process's standard streams: frames with windows on one side, a pipe or a
-// pty on the other. Nothing is buffered beyond one window. The loop's thread only.
+// pty on the other. Nothing is buffered beyond one window, and of input what a
+// connection before has left. The loop's thread only.
 #pragma once
 
 #include <cstdint>

@@ -23,7 +23,7 @@ constexpr std::size_t kMaxBytes = 4 << 20;  // of each: a snapshot grows by as m
 // Read, not asked for: of what POSIX_FADV_WILLNEED names the kernel takes in only as much as it
 // reads ahead at most.
 void read_through(int fd) {
-  static std::array<char, 64 << 10> buffer;
+  static std::array<char, 16 << 10> buffer;
   for (std::size_t done = 0; done < kMaxBytes;) {
     const ssize_t n = ::read(fd, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
