@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """snapshots: what saved machines cost. Prints JSON with medians and percentiles.
 
-usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|qemu|run|first|pause|idle]... [--json FILE]
+usage: snapshots.py BIN_DIR [--engine E] [--runs N] [--only restore|qemu|run|first|bake_image|pause|idle]... [--json FILE]
 
 restore  worker start -> first exec answered, the guest's resume included, with 128, 512 and 2048 MiB and 2 vCPUs; and a boot for comparison
 qemu     start of the process -> the restored guest says that it is a copy, beside QEMU's microvm with the same kernel, memory and
@@ -9,8 +9,10 @@ qemu     start of the process -> the restored guest says that it is a copy, besi
 run      `supermachine run` of a baked busybox image, beside `podman run` of the same image where podman works, in turns
 first    the first `supermachine run --rm` of a busybox image, in turns: on a machine without snapshots (boots, saves kernel and image), with a booted
          kernel (goes on from it, saves the image), with --no-snapshot; worker start -> image saved, from a boot and from a booted kernel
+bake_image  `supermachine bake` of a busybox image under a tag, in turns: on a machine without snapshots, with a booted kernel, and under a second
+         name when the same inputs have one already (a sibling)
 pause    how long a running guest stands still for a snapshot, with 16 and 256 MiB of fresh pages; bytes and time of a diff and of a whole one
-idle     memory of 10 idle VMs restored from one snapshot, for each VM (proportional share)
+idle     memory of 10 and of 50 idle VMs restored from one snapshot, for each VM (proportional share)
 """
 
 import glob
@@ -160,20 +162,37 @@ class Bench:
             result["run_ratio_to_podman"] = result["run_baked_ms"]["p50"] / result["podman_run_ms"]["p50"]
         return result
 
+    def forget(self, cache, kernels):
+        """Removes what is saved of images, and of booted kernels."""
+        for path in glob.glob(f"{cache}/supermachine/snapshots/*") + glob.glob(f"{cache}/supermachine/tags/*"):
+            with open(f"{path}/manifest.json") as f:
+                is_kernel = "<booted kernel>" in f.read()
+            if kernels or not is_kernel:
+                shutil.rmtree(path)
+
+    def bake_image(self):
+        layout, _ = self.image()
+        cache = f"{self.folder}/bake"
+        env = dict(os.environ, XDG_CACHE_HOME=cache)
+        command = [f"{self.bin}/supermachine", "bake", "--engine", self.engine, "--tag"]
+        image = f"oci:{layout}:busybox"
+        subprocess.run([*command, "warm", image], check=True, env=env, capture_output=True)
+        times = {"bake_cold_ms": [], "bake_with_kernel_ms": [], "bake_sibling_ms": []}
+        for _ in range(max(5, self.runs // 5)):
+            for name, kernels, tag in (("bake_cold_ms", True, "a"), ("bake_with_kernel_ms", False, "a"), ("bake_sibling_ms", None, "b")):
+                if kernels is not None:
+                    self.forget(cache, kernels)
+                start = now()
+                subprocess.run([*command, tag, image], check=True, env=env, capture_output=True)
+                times[name].append((now() - start) / 1e6)
+        return {name: summary(values) for name, values in times.items()}
+
     def first(self):
         layout, _ = self.image()
         env = dict(os.environ, XDG_CACHE_HOME=f"{self.folder}/first")
-        kept = f"{self.folder}/first/supermachine/snapshots"
         run = [f"{self.bin}/supermachine", "run", "--rm", "--engine", self.engine]
         end = [f"oci:{layout}:busybox", "true"]
         subprocess.run([*run, "--no-snapshot", *end], check=True, env=env)
-
-        def forget(kernels):
-            for path in glob.glob(f"{kept}/*"):
-                with open(f"{path}/manifest.json") as f:
-                    is_kernel = "<booted kernel>" in f.read()
-                if kernels or not is_kernel:
-                    shutil.rmtree(path)
 
         ways = {"of_all": (True, []), "of_an_image": (False, []), "no_snapshot": (False, ["--no-snapshot"])}
         kernel = f"{self.folder}/booted"
@@ -183,7 +202,7 @@ class Bench:
         times = {}
         for n in range(max(5, self.runs // 5) + 1):
             for way, (kernels, words) in ways.items():
-                forget(kernels)
+                self.forget(f"{self.folder}/first", kernels)
                 start = now()
                 subprocess.run([*run, *words, *end], check=True, env=env)
                 times.setdefault(f"first_run_{way}_ms", []).append((now() - start) / 1e6)
@@ -222,15 +241,18 @@ class Bench:
 
     def idle(self):
         path = self.bake("idle", 512)[0]
-        vms = [self.restored(path, socket=f"{self.folder}/idle{n}.sock") for n in range(10)]
-        shares = []
-        for vm in vms:
-            with open(f"/proc/{vm.process.pid}/smaps_rollup") as f:
-                shares.append(next(int(line.split()[1]) for line in f if line.startswith("Pss:")) / 1024)
-        for vm in vms:
-            vm.end()
-        return {"idle_restored_vm_mib": summary(shares)}
+        result = {}
+        for count in (10, 50):
+            vms = [self.restored(path, socket=f"{self.folder}/idle{n}.sock") for n in range(count)]
+            shares = []
+            for vm in vms:
+                with open(f"/proc/{vm.process.pid}/smaps_rollup") as f:
+                    shares.append(next(int(line.split()[1]) for line in f if line.startswith("Pss:")) / 1024)
+            for vm in vms:
+                vm.end()
+            result[f"idle_restored_vm_of_{count}_mib"] = summary(shares)
+        return result
 
 
 if __name__ == "__main__":
-    main(__doc__, Bench, ("restore", "qemu", "run", "first", "pause", "idle"), runs=100)
+    main(__doc__, Bench, ("restore", "qemu", "run", "first", "bake_image", "pause", "idle"), runs=100)
