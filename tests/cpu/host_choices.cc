@@ -99,20 +99,21 @@ struct Prefixes {
 };
 Prefixes prefixes_of(const Text& text) {
   Prefixes found;
-  for (const std::uint8_t byte : text.bytes) {
+  for (std::size_t i = 0; i + 1 < text.bytes.size(); ++i) {
+    const std::uint8_t byte = text.bytes[i];
     if ((byte & 0xF0) == 0x40) {
       found.rex = byte;
       continue;
     }
     constexpr std::array<std::uint8_t, 8> kOthers{0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67, 0xF0};
     const bool is_other = std::find(kOthers.begin(), kOthers.end(), byte) != kOthers.end();
-    if (byte != 0x66 && byte != 0xF2 && byte != 0xF3 && byte != 0x0F && !is_other) {
-      found.opcode = byte;
+    if (byte != 0x66 && byte != 0xF2 && byte != 0xF3 && !is_other) {
+      found.opcode = byte == 0x0F ? text.bytes[i + 1] : byte;
       break;
     }
     found.operand_size = found.operand_size || byte == 0x66;
     found.repeat = found.repeat || byte == 0xF2 || byte == 0xF3;
-    if (byte != 0x0F) found.rex = 0;
+    found.rex = 0;
   }
   return found;
 }
@@ -146,7 +147,8 @@ bool host_ends_otherwise(const soft::Insn& insn, const MachineState& before,
     return (native.after.fx.mxcsr & kMisaligned) != 0;
   }
   if (is_string(insn.op)) {
-    const bool is_empty = static_cast<std::uint32_t>(before.gpr[soft::kRcx]) == 0;
+    const bool is_empty = insn.repeat != soft::Repeat::kNone &&
+                          static_cast<std::uint32_t>(before.gpr[soft::kRcx]) == 0;
     if (insn.address_size == 4 && (native.faulted || is_empty)) return true;
     return native.faulted && (insn.op == Op::kScas || insn.op == Op::kCmps);
   }

@@ -14,20 +14,29 @@ namespace sm::soft {
 
 namespace {
 
+struct HostFeatures {
+  bool aes = false, pclmul = false, sha = false;
+};
+HostFeatures host_features() {
+  constexpr unsigned kAes = 1u << 25, kPclmul = 1u << 1, kSha = 1u << 29;
+  HostFeatures found;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) != 0) {
+    found.aes = (c & kAes) != 0;
+    found.pclmul = (c & kPclmul) != 0;
+  }
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) found.sha = (b & kSha) != 0;
+  return found;
+}
+
 // Whether the host has an operation that it has to execute for the guest. What it lacks is left out
 // and so undefined for the guest, too, whatever CPUID tells it. SSE4.2 is taken for granted.
 bool host_has(Op op) {
-  constexpr unsigned kAes = 1u << 25, kPclmul = 1u << 1, kSha = 1u << 29;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (op >= Op::kAesenc && op <= Op::kAeskeygenassist) {
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kAes) != 0;
-  }
-  if (op == Op::kPclmulqdq) {
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kPclmul) != 0;
-  }
-  if (op >= Op::kSha1rnds4 && op <= Op::kSha256msg2) {
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & kSha) != 0;
-  }
+  // Asked once: in a virtual machine the question costs microseconds.
+  static const HostFeatures features = host_features();
+  if (op >= Op::kAesenc && op <= Op::kAeskeygenassist) return features.aes;
+  if (op == Op::kPclmulqdq) return features.pclmul;
+  if (op >= Op::kSha1rnds4 && op <= Op::kSha256msg2) return features.sha;
   return true;
 }
 

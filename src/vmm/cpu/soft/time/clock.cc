@@ -54,9 +54,10 @@ Pair read_pair() {
 const Pair kFirst = read_pair();
 
 std::uint32_t measure_khz() {
-  constexpr std::uint64_t kLongEnough = 2'000'000;
-  const Pair first = kFirst;
-  Pair last = read_pair();
+  constexpr std::uint64_t kLongEnough = 2'000'000, kTooLong = 1'000'000'000;
+  Pair first = kFirst, last = read_pair();
+  // The two may have parted meanwhile: the host was asleep, or moved to another.
+  if (last.ns - first.ns > kTooLong) first = last;
   if (last.ns - first.ns < kLongEnough) {
     timespec rest{.tv_sec = 0, .tv_nsec = static_cast<long>(kLongEnough - (last.ns - first.ns))};
     ::nanosleep(&rest, nullptr);

@@ -38,7 +38,7 @@ struct HostCounter {
   bool is_tsc = false;    // else CLOCK_MONOTONIC_RAW in nanoseconds
   std::uint32_t khz = 0;  // its rate
   // The TSC if CPUID says that it is invariant, measured against CLOCK_MONOTONIC_RAW since the
-  // process began. Sleeps when that is less than 2 ms ago.
+  // process began. Sleeps for 2 ms at most, if that was just now or is long ago.
   static HostCounter detect();
 };
 
