@@ -28,6 +28,8 @@ static volatile int signal_number, signal_code;
 static volatile uint64_t signal_trap, signal_error, signal_address, signal_ip;
 
 static void note(int number, siginfo_t* info, void* context) {
+  // The kernel leaves AC set, and printf() need not be aligned.
+  __asm__ volatile("pushf; andl $~0x40000, (%%rsp); popf" ::: "cc");
   const greg_t* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
   signal_number = number;
   signal_code = info->si_code;
