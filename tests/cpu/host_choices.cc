@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <string_view>
 
-#include "vmm/cpu/soft/semantic.h"
+#include "vmm/cpu/soft/cpu.h"
 
 namespace sm::cpu_fuzz {
 

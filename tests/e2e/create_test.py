@@ -127,20 +127,11 @@ class LiveSnapshots(SaveCase):
         self.until(lambda: self.count() > int(second), "counts on")
 
     def test_a_terminal(self):
-        here, there = pty.openpty()
-        vm = subprocess.Popen([BIN, "run", "--rm", *ENGINE, "-it", "--name", "vm", "-m", "128m", f"oci:{os.environ['SUPERMACHINE_IMAGES']}:busybox", "sh"],
-                              stdin=there, stdout=there, stderr=there, env=self.env)
-        self.addCleanup(vm.kill)
-        os.write(here, b"touch /tmp/mark\n")
-        self.until(lambda: self.call("exec", "vm", "test", "-e", "/tmp/mark").returncode == 0, "typed")
-        tag = self.tag()
-        self.ok("snapshot", "create", "vm", tag)
+        tag = self.saved_while_it_waits("-it")
         self.assertEqual(self.restored(tag, "ls /tmp; sleep 0.3; set -- $(pidof sh); echo $#"), "mark\n2\n")
-        os.write(here, b"exit 4\n")
-        self.assertEqual(vm.wait(timeout=LIMIT), 4)
 
     def saved_while_it_waits(self, *options):
-        """The tag of a shell that was saved while it read lines."""
+        """The tag of a shell on a terminal that was saved while it read lines, and went on to its end."""
         here, there = pty.openpty()
         vm = subprocess.Popen([BIN, "run", "--rm", *ENGINE, *options, "--name", "vm", "-m", "128m", f"oci:{os.environ['SUPERMACHINE_IMAGES']}:busybox", "sh"],
                               stdin=there, stdout=there, stderr=there, env=self.env)
