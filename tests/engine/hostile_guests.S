@@ -218,8 +218,8 @@ GUEST startup_storm
     jmp 1b
 END startup_storm
 
-// vCPU 0 (rbx) calls "mov $imm, %eax; ret" at 0x40000 ebp times; the others write immediates of four equal
-// bytes there all the time. At 0x30080: how often the bytes differed.
+// vCPU 0 (rbx) calls "mov $imm, %eax; ret" at 0x40000 ebp times; two others write immediates of four equal
+// bytes there all the time. At 0x30080: how often the bytes differed. At 0x30000: how many take part.
 GUEST code_storm
     mov $0x40000, %edi
     test %ebx, %ebx
@@ -228,24 +228,27 @@ GUEST code_storm
     movb $0xc3, 8(%rdi)
     movl $0, 4(%rdi)
     movl $1, 0x30000
-1:  lea 3(%rdi), %rax
+1:  cmpl $3, 0x30000
+    jb 1b
+2:  lea 3(%rdi), %rax
     call *%rax
     movzbl %al, %ecx
     imul $0x01010101, %ecx, %ecx
     cmp %eax, %ecx
-    je 2f
+    je 3f
     incl 0x30080
-2:  dec %ebp
-    jnz 1b
-    movl $2, 0x30000
+3:  dec %ebp
+    jnz 2b
+    movl $0, 0x30000
     DONE
-4:  cmpl $1, 0x30000
-    jb 4b
+4:  cmpl $0, 0x30000
+    je 4b
+    lock incl 0x30000
 5:  inc %edx
     movzbl %dl, %eax
     imul $0x01010101, %eax, %eax
     mov %eax, 4(%rdi)
-    cmpl $2, 0x30000
+    cmpl $0, 0x30000
     jne 5b
     DONE
 END code_storm

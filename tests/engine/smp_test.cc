@@ -64,9 +64,11 @@ TEST_P(SmpTest, LockedAdditionsAreNotLost) {
   Machine machine = make_pair(guest_locked_add(), rounds);
   run_all(machine);
   EXPECT_EQ(word(machine, 0x30100), 2 * rounds);
+  EXPECT_EQ(word(machine, kCode + 0xf00), 2 * rounds);
+  // A KVM that emulates the instruction has no lock for what lies on two lines.
+  if (!available(Needs::kNative)) return;
   EXPECT_EQ(word(machine, 0x3003c), 2 * rounds);
   EXPECT_EQ(word(machine, 0x31ffc), 2 * rounds);
-  EXPECT_EQ(word(machine, kCode + 0xf00), 2 * rounds);
 }
 
 TEST_P(SmpTest, CodeWrittenByAnotherProcessorIsSeen) {
