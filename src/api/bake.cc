@@ -174,7 +174,7 @@ std::optional<std::string> find_made(const sm::TagStore& tags, const Job& job,
 }
 
 Result<sm::VmLease> start_vm(const Job& job, const std::stop_token& stop) {
-  auto pool = make_pool(job.image, job.vm, limits_of_one(job.vm));
+  auto pool = make_pool(job.image, job.vm, limits_of_one(job.vm), false);
   if (!pool) return to_public(pool.error(), Operation::kStart);
   const std::stop_callback close(stop, [&pool] { (*pool)->close(); });
   std::promise<sm::Result<sm::VmLease>> answer;

@@ -77,7 +77,7 @@ PoolBuilder& PoolBuilder::config(const VmConfig& config) {
 Result<Pool> PoolBuilder::build() {
   sm::PoolLimits limits = impl_->limits;
   if (!impl_->max_given) limits.max = std::max<std::size_t>(limits.min, 1);
-  auto pool = make_pool(impl_->image, impl_->config, limits);
+  auto pool = make_pool(impl_->image, impl_->config, limits, true);
   if (!pool) return to_public(pool.error(), Operation::kAcquire);
   return Pool(std::make_unique<Pool::Impl>(impl_->image, impl_->config, std::move(*pool)));
 }

@@ -109,7 +109,7 @@ sm::Result<sm::BootConfig> boot_config(const Image::Impl& image, const VmConfig&
 // One VM: a pool of one that is closed as soon as it has given it away.
 void start_one(const std::shared_ptr<const Image::Impl>& image, const VmConfig& config,
                const Done<std::shared_ptr<Vm::Impl>>& done) {
-  auto pool = make_pool(image, config, limits_of_one(config));
+  auto pool = make_pool(image, config, limits_of_one(config), false);
   if (!pool) return done(to_public(pool.error(), Operation::kStart));
   (*pool)->acquire([image, config, pool = *pool, done](sm::Result<sm::VmLease> lease) {
     pool->close();
@@ -131,13 +131,13 @@ sm::Result<std::shared_ptr<sm::VmSource>> source_of(const Image::Impl& image,
 
 sm::Result<std::shared_ptr<sm::VmPool>> make_pool(const std::shared_ptr<const Image::Impl>& image,
                                                   const VmConfig& config,
-                                                  const sm::PoolLimits& limits) {
+                                                  const sm::PoolLimits& limits, bool ahead) {
   const ContextPtr& context = image->context;
   std::shared_ptr<sm::VmSource> source = SM_TRY(source_of(*image, config));
   sm::VmProcess::Limits times;
   times.start = config.start_timeout;
   auto starter = std::make_unique<sm::ProcessStarter>(context->loop->loop(), std::move(source),
-                                                      context->runtime_dir, times);
+                                                      context->runtime_dir, times, ahead);
   return sm::VmPool::create(*context->loop, *context->gate, std::move(starter), limits);
 }
 

@@ -39,10 +39,10 @@ struct Vm::Impl {
 
 std::shared_ptr<Vm::Impl> make_vm(const std::shared_ptr<const Image::Impl>& image,
                                   const VmConfig& config, sm::VmLease lease);
-// A pool that makes VMs of an image.
+// A pool that makes VMs of an image. `ahead`: a worker process waits for the next one.
 sm::Result<std::shared_ptr<sm::VmPool>> make_pool(const std::shared_ptr<const Image::Impl>& image,
                                                   const VmConfig& config,
-                                                  const sm::PoolLimits& limits);
+                                                  const sm::PoolLimits& limits, bool ahead);
 
 // How long one VM may take to come up, with its wait for the gate: the limits of a pool of one.
 sm::PoolLimits limits_of_one(const VmConfig& config);

@@ -36,6 +36,7 @@ json to_json(const Failure& m) {
   return {{"type", "failure"}, {"code", m.code}, {"cause", m.cause}, {"remedy", m.remedy}};
 }
 json to_json(const Stop&) { return {{"type", "stop"}}; }
+json to_json(const RestoreRequest& m) { return {{"type", "restore"}, {"arguments", m.arguments}}; }
 json to_json(const SnapshotRequest& m) {
   return {{"type", "snapshot"}, {"id", m.id},           {"changed_only", m.changed_only},
           {"path", m.path},     {"replace", m.replace}, {"disk", m.disk}};
@@ -113,6 +114,17 @@ Result<Message> decode_stats(const json& body) {
   return stats;
 }
 
+Result<Message> decode_restore(const json& body) {
+  const auto it = body.find("arguments");
+  if (it == body.end() || !it->is_array()) return malformed();
+  RestoreRequest request;
+  for (const json& word : *it) {
+    if (!word.is_string()) return malformed();
+    request.arguments.push_back(word.get<std::string>());
+  }
+  return request;
+}
+
 Result<Message> decode_event(const json& body) {
   const std::string name = SM_TRY(text_of(body, "name"));
   const std::uint64_t argument = SM_TRY(number_of(body, "argument"));
@@ -175,6 +187,7 @@ Result<Message> decode(std::span<const std::byte> bytes) {
   if (type == "event") return decode_event(body);
   if (type == "failure") return SM_TRY(failure_of(body));
   if (type == "stop") return Stop{};
+  if (type == "restore") return decode_restore(body);
   if (type == "get-stats") return GetStats{};
   if (type == "stats") return decode_stats(body);
   return decode_numbered(body, type);

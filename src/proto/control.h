@@ -53,6 +53,12 @@ struct Failure {
 // Parent -> worker: stop the VM now.
 struct Stop {};
 
+// Parent -> worker that waits for it (--pool-worker): go on from a snapshot, as if these were the
+// worker's command line. Once; kStarted or Failure follows.
+struct RestoreRequest {
+  std::vector<std::string> arguments;
+};
+
 // Parent -> worker: save the machine. Answered by Done or Refused with the same id. The guest
 // stands still while it is saved and goes on afterwards.
 struct SnapshotRequest {
@@ -98,8 +104,8 @@ struct Stats {
   std::vector<std::map<std::string, std::uint64_t>> vcpus;
 };
 
-using Message = std::variant<Hello, Event, Failure, Stop, SnapshotRequest, PauseRequest, Done,
-                             Refused, GetStats, Stats>;
+using Message = std::variant<Hello, Event, Failure, Stop, RestoreRequest, SnapshotRequest,
+                             PauseRequest, Done, Refused, GetStats, Stats>;
 
 // The body of a message as the JSON text that is sent.
 std::string text_of(const Message& message);

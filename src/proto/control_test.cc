@@ -43,6 +43,8 @@ TEST(ControlProtocol, messages_survive_the_round_trip) {
   EXPECT_EQ(std::get<Done>(round_trip(Done{9, 1ull << 40, 3})).pause_ns, 1ull << 40);
   EXPECT_EQ(std::get<Refused>(round_trip(Refused{1, {"io", "full", "free some"}})).why.cause,
             "full");
+  const RestoreRequest restore{{"--restore-from=/a b", "--engine", "soft", ""}};
+  EXPECT_EQ(std::get<RestoreRequest>(round_trip(restore)).arguments, restore.arguments);
   EXPECT_TRUE(std::holds_alternative<GetStats>(round_trip(GetStats{})));
   const Stats stats{{{{"instructions", ~0ull}, {"exits_port", 1}}, {}}};
   EXPECT_EQ(std::get<Stats>(round_trip(stats)).vcpus, stats.vcpus);
@@ -62,7 +64,9 @@ TEST(ControlProtocol, malformed_messages_are_refused) {
         R"({"type":"snapshot","id":1,"path":"/a","changed_only":1,"replace":false})",
         R"({"type":"snapshot","path":"/a","changed_only":true,"replace":false})",
         R"({"type":"snapshot","id":1,"path":"","changed_only":true,"replace":false,"disk":1})",
-        R"({"type":"pause"})", R"({"type":"refused","id":1})",
+        R"({"type":"pause"})", R"({"type":"restore"})",
+        R"({"type":"restore","arguments":"--kernel"})", R"({"type":"restore","arguments":["a",1]})",
+        R"({"type":"refused","id":1})",
         // The leak sanitizer looks at these: long texts before what is missing.
         R"({"type":"refused","id":1,"code":"io","cause":"long enough for memory of its own"})",
         R"({"type":"snapshot","id":1,"changed_only":true,"path":"/long/enough/for/memory"})"}) {

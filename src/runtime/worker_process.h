@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -55,6 +56,8 @@ class WorkerProcess {
   WorkerProcess(WorkerProcess&&) = delete;
   WorkerProcess& operator=(WorkerProcess&&) = delete;
 
+  // The process is somebody else's now. Not from within a callback.
+  void set_callbacks(Callbacks callbacks) { callbacks_ = std::move(callbacks); }
   // A request with an id of the caller's choice. The answer comes by on_done or on_refused.
   void request(const control::Message& message) { send(message); }
   // The same with open files, of which the worker gets copies.

@@ -95,6 +95,52 @@ TEST_F(Snapshots, clones_run_what_ran_detached_with_the_images_environment) {
   EXPECT_EQ(random.size(), 2u);
 }
 
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Of this program's children, those that were started to become VMs later.
+std::set<std::string> spare_workers() {
+  std::set<std::string> out;
+  for (const auto& task : fs::directory_iterator("/proc/self/task")) {
+    std::ifstream list(task.path() / "children");
+    for (std::string pid; list >> pid;) {
+      if (content("/proc/" + pid + "/cmdline").find("--pool-worker") != std::string::npos) {
+        out.insert(pid);
+      }
+    }
+  }
+  return out;
+}
+
+TEST_F(Snapshots, pool_has_a_process_ready_for_the_next_vm) {
+  const auto wait_for = [](std::size_t count) {
+    const auto until = std::chrono::steady_clock::now() + kPatience;
+    while (spare_workers().size() != count && std::chrono::steady_clock::now() < until) {
+      std::this_thread::yield();
+    }
+    return spare_workers();
+  };
+  EXPECT_TRUE(wait_for(0).empty());  // of the pool before
+  std::optional<Pool> pool =
+      served_->pool().max(2).acquire_timeout(kPatience).config(vm_config()).build().value();
+  PooledVm one = pool->acquire().value();
+  const std::set<std::string> waiting = wait_for(1);
+  ASSERT_EQ(waiting.size(), 1u);
+  PooledVm two = pool->acquire().value();
+  EXPECT_EQ(sh(*two, "hostname"), two->id() + "\n");
+  EXPECT_NE(one->id(), two->id());
+  // That process is the second VM now, and another one waits.
+  const std::set<std::string> both = wait_for(2);
+  EXPECT_EQ(both.size(), 2u);
+  EXPECT_TRUE(both.contains(*waiting.begin()));
+  two.release();
+  one.release();
+  pool.reset();
+  EXPECT_TRUE(wait_for(0).empty());
+}
+
 TEST_F(Snapshots, paused_vm_stands_still_until_it_is_resumed) {
   Vm vm = served_->start(vm_config()).value();
   vm.pause().value();
@@ -297,11 +343,6 @@ TEST_F(Snapshots, detached_workload_ends_its_vms) {
 }
 
 // All of a file, or as much as is there to be read.
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 TEST_F(Snapshots, secret_of_a_clone_is_in_no_file_command_line_or_environment) {
   // Not in one piece in this program's own file.
   const std::string secret = std::string("s3cr3t-of-") + "a-clone";

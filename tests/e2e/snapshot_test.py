@@ -279,6 +279,55 @@ class Trouble(Case):
         self.assertEqual(vm.process.wait(LIMIT), 0)
 
 
+class Waiting(Case):
+    """Workers that are told later what to become (--pool-worker)."""
+
+    def waiting(self):
+        vm = Worker(WORKER, ["--pool-worker"], LIMIT)
+        self.assertEqual(vm.wait_for("hello")["type"], "hello")
+        return vm
+
+    def ask(self, vm, *arguments):
+        vm.send({"type": "restore", "arguments": arguments})
+        return vm.wait_for("started")
+
+    def arguments(self, snapshot):
+        self.socket = self.path("waiting")
+        return ["--engine", ENGINE, "--vsock-exec", self.socket, "--restore-from", snapshot, "--virtio-blk", self.layer]
+
+    def test_it_becomes_the_vm_that_it_is_told_to(self):
+        snapshot = self.bake(cpus=2)
+        with self.waiting() as vm:
+            self.assertEqual(vm.ask(type="pause", id=1)["type"], "refused")  # there is no VM yet
+            self.assertEqual(self.ask(vm, *self.arguments(snapshot)).get("name"), "started")
+            _, error = agent_client.resume(self.socket, LIMIT, generation=1)
+            self.assertIsNone(error)
+            self.assertEqual(self.shell("nproc"), "2\n")
+            # It is that VM now and none other.
+            vm.send({"type": "restore", "arguments": self.arguments(snapshot)})
+            self.assertEqual(vm.process.wait(LIMIT), 0)
+
+    def test_what_it_cannot_become_is_named(self):
+        for words, cause in ((["--kernel=/k"], "--restore-from: missing"), (["--wrong"], "unknown arg: --wrong"),
+                             (["--restore-from=/nowhere"], "/nowhere")):
+            with self.subTest(words), self.waiting() as vm:
+                answer = self.ask(vm, *words)
+                self.assertEqual(answer["type"], "failure", answer)
+                self.assertIn(cause, answer["cause"])
+                self.assertEqual(vm.process.wait(LIMIT), 2)
+
+    def test_it_ends_with_its_parent(self):
+        vm = self.waiting()
+        vm.control.close()
+        self.assertEqual(vm.process.wait(LIMIT), 0)
+
+    def test_other_workers_take_no_such_request(self):
+        snapshot = self.bake()
+        with self.restore(snapshot) as vm:
+            vm.send({"type": "restore", "arguments": self.arguments(snapshot)})
+            self.assertEqual(vm.process.wait(LIMIT), 0)
+
+
 class Run(Case):
     def run_image(self, *words, options=()):
         return subprocess.run([BIN, "run", "--engine", ENGINE, "-m", "128m", *options, f"oci:{IMAGES}:busybox", *words],

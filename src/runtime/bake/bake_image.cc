@@ -25,7 +25,7 @@ Result<int> bake_until_signal(const BakePlan& plan, std::shared_ptr<VmSource> so
   PoolLimits limits;
   limits.hopeless_after = 2;  // the second is for a damaged snapshot of the booted image
   limits.acquire_timeout = std::chrono::minutes(6);
-  const auto pool = SM_TRY(host->pool(std::move(source), limits));
+  const auto pool = SM_TRY(host->pool(std::move(source), limits, false));
   std::stop_source stop;
   int interrupted_by = 0;
   SM_TRY(loop->add(signals.fd(), EPOLLIN, [&](std::uint32_t) {

@@ -98,7 +98,7 @@ Status measure(VmHost& vms, const PoolTrial& trial, Subject subject, PoolFigures
   limits.max = std::size_t{trial.count} + 1;  // one more while one is being replaced
   limits.acquire_timeout = std::chrono::minutes(5);
   const TimePoint begin = now();
-  const auto pool = SM_TRY(vms.pool(std::move(subject.source), limits));
+  const auto pool = SM_TRY(vms.pool(std::move(subject.source), limits, true));
   {
     // Full when all can be held at a time.
     std::vector<VmLease> all;

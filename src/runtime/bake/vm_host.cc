@@ -18,9 +18,9 @@ Result<std::unique_ptr<VmHost>> VmHost::create(const std::string& runtime_dir) {
 }
 
 Result<std::shared_ptr<VmPool>> VmHost::pool(std::shared_ptr<VmSource> source,
-                                             const PoolLimits& limits) {
+                                             const PoolLimits& limits, bool ahead) {
   auto starter = std::make_unique<ProcessStarter>(loop_->loop(), std::move(source), runtime_dir_,
-                                                  VmProcess::Limits());
+                                                  VmProcess::Limits(), ahead);
   return VmPool::create(*loop_, *gate_, std::move(starter), limits);
 }
 

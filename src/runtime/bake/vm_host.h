@@ -22,7 +22,8 @@ class VmHost {
   VmHost& operator=(VmHost&&) = delete;
 
   const std::shared_ptr<LoopThread>& loop() const { return loop_; }
-  Result<std::shared_ptr<VmPool>> pool(std::shared_ptr<VmSource> source, const PoolLimits& limits);
+  Result<std::shared_ptr<VmPool>> pool(std::shared_ptr<VmSource> source, const PoolLimits& limits,
+                                       bool ahead);
   // Waits for a VM of the pool. Its limits say how long.
   static Result<VmLease> acquire(VmPool& pool);
 

@@ -241,6 +241,7 @@ void VmPool::detach_if_over() {
   }
   loop_.loop().cancel_timer(std::exchange(timer_, TimerId::kNone));
   loop_.remove_stop_hook(std::exchange(hook_, HookId::kNone));
+  starter_.reset();
 }
 
 void VmPool::on_loop_stop() {

@@ -78,6 +78,11 @@ Result<VmLaunch> BakedSource::launch(const VmDir& dir, const std::string& id) {
   return out;
 }
 
+std::optional<WorkerCommand> BakedSource::spare_worker() const {
+  if (stuck_ || !cache_.find(fingerprint_)) return std::nullopt;
+  return spare_command(boot_);
+}
+
 // A machine of a booted kernel has not been a VM before: its generation begins like a boot's.
 void BakedSource::make_image(const VmDir& dir, VmLaunch& out) const {
   cache_.make_room();

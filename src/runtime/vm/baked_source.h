@@ -30,6 +30,7 @@ class BakedSource final : public VmSource {
   // booted kernel or from a boot, which makes the latter as well; others that start meanwhile just
   // boot.
   Result<VmLaunch> launch(const VmDir& dir, const std::string& id) override;
+  std::optional<WorkerCommand> spare_worker() const override;
   // The snapshot is damaged, or of another machine: it goes.
   void on_restore_failed(const std::string& kept) override;
 

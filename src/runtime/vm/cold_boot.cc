@@ -89,6 +89,14 @@ WorkerCommand boot_command(const BootConfig& config, const VmDir& dir,
   return out;
 }
 
+std::optional<WorkerCommand> spare_command(const BootConfig& config) {
+  if (!config.root_disk.path.empty()) return std::nullopt;
+  WorkerCommand out;
+  out.program = config.assets.worker;
+  out.arguments = {"--pool-worker"};
+  return out;
+}
+
 Result<agent::ResumeRequest> resume_request(const BootConfig& config, std::uint32_t generation,
                                             const std::string& id) {
   agent::ResumeRequest out;

@@ -1,6 +1,7 @@
 // ColdBoot: VMs that boot the guest's kernel with an image's layers.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ class ColdBoot final : public VmSource {
 WorkerCommand base_command(const BootConfig& config, const VmDir& dir, const std::string& hostname);
 // The worker for one VM that boots; the guest gets `hostname`.
 WorkerCommand boot_command(const BootConfig& config, const VmDir& dir, const std::string& hostname);
+// VmSource::spare_worker() of sources whose VMs of `config` go on from snapshots.
+std::optional<WorkerCommand> spare_command(const BootConfig& config);
 // The JSON of a guest's configuration.
 std::string guest_config(const std::string& hostname);
 

@@ -10,9 +10,10 @@ namespace sm {
 Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
                                                     const std::shared_ptr<VmSource>& source,
                                                     const std::string& runtime_dir,
-                                                    const Limits& limits, VmEvents events) {
-  const std::string id = SM_TRY(random_id());
-  VmDir dir = SM_TRY(VmDir::create(runtime_dir, id));
+                                                    const Limits& limits, VmEvents events,
+                                                    std::unique_ptr<SpareVm> spare) {
+  const std::string id = spare ? spare->id() : SM_TRY(random_id());
+  VmDir dir = spare ? spare->take_dir() : SM_TRY(VmDir::create(runtime_dir, id));
   VmLaunch launch = SM_TRY(source->launch(dir, id));
   std::unique_ptr<VmProcess> vm(new VmProcess(loop, std::move(dir), id, limits, std::move(events)));
   vm->worker_log_ = launch.worker.log_file;
@@ -25,23 +26,28 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
   vm->kernel_digest_ = std::move(launch.kernel_digest);
   vm->initramfs_digest_ = std::move(launch.initramfs_digest);
   vm->disk_ = std::move(launch.disk);
-  vm->worker_ = SM_TRY(
-      WorkerProcess::spawn(loop, launch.worker,
-                           {.on_event = [v = vm.get()](const control::Event& e) { v->on_event(e); },
-                            .on_failure = [v = vm.get()](Error e) { v->set_error(std::move(e)); },
-                            .on_done =
-                                [v = vm.get()](const control::Done& d) {
-                                  if (v->saver_) v->saver_->on_done(d);
-                                },
-                            .on_refused =
-                                [v = vm.get()](const control::Refused& r) {
-                                  if (v->saver_) v->saver_->on_refused(r);
-                                },
-                            .on_exit = [v = vm.get()](int status) { v->on_exit(status); }}));
+  if (spare) vm->worker_ = spare->become(launch, vm->worker_callbacks());
+  if (!vm->worker_) {
+    vm->worker_ = SM_TRY(WorkerProcess::spawn(loop, launch.worker, vm->worker_callbacks()));
+  }
   vm->saver_ = std::make_unique<VmSaver>(loop, *vm->worker_);
   vm->start_timer_ =
       loop.add_timer(now() + limits.start, [v = vm.get()] { v->on_start_timeout(); });
   return vm;
+}
+
+WorkerProcess::Callbacks VmProcess::worker_callbacks() {
+  return {.on_event = [this](const control::Event& e) { on_event(e); },
+          .on_failure = [this](Error e) { set_error(std::move(e)); },
+          .on_done =
+              [this](const control::Done& d) {
+                if (saver_) saver_->on_done(d);
+              },
+          .on_refused =
+              [this](const control::Refused& r) {
+                if (saver_) saver_->on_refused(r);
+              },
+          .on_exit = [this](int status) { on_exit(status); }};
 }
 
 VmProcess::VmProcess(EventLoop& loop, VmDir dir, const std::string& id, const Limits& limits,
@@ -173,7 +179,27 @@ void VmProcess::on_exit(int status) {
 }
 
 Result<std::unique_ptr<StartedVm>> ProcessStarter::start(VmEvents events) {
-  return SM_TRY(VmProcess::start(loop_, source_, runtime_dir_, limits_, std::move(events)));
+  if (ahead_) {
+    events.on_ready = [this, on_ready = std::move(events.on_ready)] {
+      on_ready();
+      prepare_soon();
+    };
+  }
+  auto spare = std::exchange(spare_, nullptr);
+  if (spare && !spare->waits()) spare.reset();
+  return SM_TRY(
+      VmProcess::start(loop_, source_, runtime_dir_, limits_, std::move(events), std::move(spare)));
+}
+
+// Not at once: whoever got the VM needs the processor more.
+void ProcessStarter::prepare_soon() {
+  constexpr Duration kAfterwards = std::chrono::milliseconds(20);
+  if (spare_ || prepare_timer_ != TimerId::kNone) return;
+  prepare_timer_ = loop_.add_timer(now() + kAfterwards, [this] {
+    prepare_timer_ = TimerId::kNone;
+    // Without one the next VM starts all the same.
+    if (auto spare = SpareVm::create(loop_, *source_, runtime_dir_)) spare_ = std::move(*spare);
+  });
 }
 
 }  // namespace sm

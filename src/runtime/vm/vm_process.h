@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/event_loop.h"
 #include "runtime/resume_client.h"
+#include "runtime/vm/spare_vm.h"
 #include "runtime/vm/started_vm.h"
 #include "runtime/vm/vm_saver.h"
 #include "runtime/vm/vm_source.h"
@@ -22,10 +23,12 @@ class VmProcess final : public StartedVm, private VmControl {
     Duration stop = std::chrono::seconds(2);     // after that the worker is killed
   };
 
+  // In the folder and process of `spare`, if there is one.
   static Result<std::unique_ptr<VmProcess>> start(EventLoop& loop,
                                                   const std::shared_ptr<VmSource>& source,
                                                   const std::string& runtime_dir,
-                                                  const Limits& limits, VmEvents events);
+                                                  const Limits& limits, VmEvents events,
+                                                  std::unique_ptr<SpareVm> spare = nullptr);
   ~VmProcess() override;
   VmProcess(const VmProcess&) = delete;
   VmProcess& operator=(const VmProcess&) = delete;
@@ -40,6 +43,7 @@ class VmProcess final : public StartedVm, private VmControl {
             VmEvents events);
   void save(SaveOrder order, std::function<void(Result<control::Done>)> done) override;
   void set_paused(bool paused, std::function<void(Status)> done) override;
+  WorkerProcess::Callbacks worker_callbacks();
   void on_event(const control::Event& event);
   void bake(const SnapshotTarget& target);
   void resume();
@@ -71,23 +75,37 @@ class VmProcess final : public StartedVm, private VmControl {
   std::unique_ptr<VmSaver> saver_;         // before the worker goes
 };
 
-// Starts VMs of one kind.
+// Starts VMs of one kind. With `ahead`, a worker process waits for the next one that goes on from a
+// snapshot, from the first that was ready on.
 class ProcessStarter final : public VmStarter {
  public:
   ProcessStarter(EventLoop& loop, std::shared_ptr<VmSource> source, std::string runtime_dir,
-                 const VmProcess::Limits& limits)
+                 const VmProcess::Limits& limits, bool ahead)
       : loop_(loop),
         source_(std::move(source)),
         runtime_dir_(std::move(runtime_dir)),
-        limits_(limits) {}
+        limits_(limits),
+        ahead_(ahead) {}
+  ~ProcessStarter() override { loop_.cancel_timer(prepare_timer_); }
+  ProcessStarter(const ProcessStarter&) = delete;
+  ProcessStarter& operator=(const ProcessStarter&) = delete;
+  ProcessStarter(ProcessStarter&&) = delete;
+  ProcessStarter& operator=(ProcessStarter&&) = delete;
+
   std::uint64_t memory_bytes() const override { return source_->memory_bytes(); }
+  // The VMs end before this does.
   Result<std::unique_ptr<StartedVm>> start(VmEvents events) override;
 
  private:
+  void prepare_soon();
+
   EventLoop& loop_;
   std::shared_ptr<VmSource> source_;
   std::string runtime_dir_;
   VmProcess::Limits limits_;
+  bool ahead_;
+  std::unique_ptr<SpareVm> spare_;
+  TimerId prepare_timer_ = TimerId::kNone;
 };
 
 }  // namespace sm

@@ -35,6 +35,9 @@ class VmSource {
   virtual std::uint64_t memory_bytes() const = 0;
   // How to start one VM with this folder and id.
   virtual Result<VmLaunch> launch(const VmDir& dir, const std::string& id) = 0;
+  // A worker that waits to become the next VM (--pool-worker), but for its log; nothing: that one
+  // boots, or needs open files.
+  virtual std::optional<WorkerCommand> spare_worker() const { return std::nullopt; }
   // A VM that was to go on from the snapshot VmLaunch::kept did not come up.
   virtual void on_restore_failed(const std::string& kept) = 0;
 };

@@ -99,6 +99,8 @@ bool ControlSocket::handle(const control::Message& message) {
     callbacks_.on_snapshot(*snapshot, std::exchange(descriptors_, {}));
   } else if (const auto* pause = std::get_if<control::PauseRequest>(&message)) {
     callbacks_.on_pause(*pause);
+  } else if (const auto* restore = std::get_if<control::RestoreRequest>(&message)) {
+    if (!callbacks_.on_restore(*restore)) return false;
   } else if (std::holds_alternative<control::GetStats>(message)) {
     send(callbacks_.stats());
   } else {

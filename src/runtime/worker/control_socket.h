@@ -17,6 +17,8 @@ class ControlSocket {
   struct Callbacks {
     // The parent asked for the end, is gone, or sent nonsense. The last call.
     std::function<void()> on_stop;
+    // False: it waits for none.
+    std::function<bool(const control::RestoreRequest&)> on_restore;
     // With the descriptors that came with it, as many as the request needs.
     std::function<void(const control::SnapshotRequest&, std::vector<UniqueFd>)> on_snapshot;
     std::function<void(const control::PauseRequest&)> on_pause;

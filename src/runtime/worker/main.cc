@@ -29,7 +29,8 @@ int run(const std::vector<std::string>& words) {
     fmt::print("{}", sm::worker_help());
     return 0;
   }
-  if (options->kernel.empty() && options->restore_from.empty()) return sm::prove_engine();
+  const bool has_vm = !options->kernel.empty() || !options->restore_from.empty();
+  if (!has_vm && !options->pool_worker) return sm::prove_engine();
   sm::Log log("supermachine-worker", log_level());
   return sm::run_worker(*options, log);
 }

@@ -70,7 +70,7 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 35> kFlags = {{
+constexpr std::array<Flag, 36> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
@@ -139,6 +139,11 @@ constexpr std::array<Flag, 35> kFlags = {{
     {"--control", "FD", "inherited control socket of the parent process",
      [](Values& o, const std::string& v) -> Status {
        o.control_fd = SM_TRY(number<int>(v, 3, 1 << 20));
+       return {};
+     }},
+    {"--pool-worker", "", "wait until the parent says by --control what to restore",
+     [](Values& o, const std::string&) -> Status {
+       o.pool_worker = true;
        return {};
      }},
     {"--guest-config", "PATH", "JSON object with the guest's hostname, limits and files",
@@ -308,6 +313,18 @@ Status check_together(const Values& o) {
   return check_triggers(o);
 }
 
+Status check_pool_worker(std::span<const Occurrence> found, const Values& o) {
+  if (!o.control_fd) return usage("--pool-worker: without --control");
+  for (const Occurrence& other : found) {
+    const std::string_view name = other.flag->name;
+    // A parent that starts all its workers alike gives a configuration too; only boots read it.
+    if (name == "--pool-worker" || name == "--control" || name == "--guest-config") continue;
+    return usage("--pool-worker: " + std::string(name) + " comes with the restore request");
+  }
+  if (o.no_sandbox) return usage("--pool-worker: --no-sandbox comes with the restore request");
+  return {};
+}
+
 }  // namespace
 
 Result<WorkerOptions> parse_worker_options(std::span<const std::string> words) {
@@ -325,6 +342,17 @@ Result<WorkerOptions> parse_worker_options(std::span<const std::string> words) {
   }
   if (explicit_vcpus) out.vcpus = *explicit_vcpus;
   SM_TRY_STATUS(check_together(out));
+  if (out.pool_worker) SM_TRY_STATUS(check_pool_worker(found, out));
+  return out;
+}
+
+Result<WorkerOptions> parse_restore_request(std::vector<std::string> words, int control_fd) {
+  words.push_back("--control=" + std::to_string(control_fd));
+  WorkerOptions out = SM_TRY(parse_worker_options(words));
+  if (out.restore_from.empty()) return usage("--restore-from: missing");
+  if (out.help || out.version || out.root_disk_fd) {
+    return usage("a restore request has a flag that belongs to the command line");
+  }
   return out;
 }
 

@@ -40,6 +40,7 @@ struct WorkerOptions {
   std::uint32_t vsock_exec_guest_port = 1028;
   std::string engine = "auto";
   std::optional<int> control_fd;
+  bool pool_worker = false;  // the parent says later what to restore; nothing else is given
   std::string guest_config;
   bool no_sandbox = false;  // for debuggers
   std::string stats;
@@ -67,6 +68,9 @@ inline constexpr std::size_t kMaxDisks = 32;
 // `words` without argv[0]. An error is a usage error (exit status 2); its cause begins with the
 // flag.
 Result<WorkerOptions> parse_worker_options(std::span<const std::string> words);
+
+// The arguments of a control::RestoreRequest. Descriptors stay with the command line.
+Result<WorkerOptions> parse_restore_request(std::vector<std::string> words, int control_fd);
 
 std::string worker_help();
 

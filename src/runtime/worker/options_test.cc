@@ -120,6 +120,36 @@ TEST(WorkerOptions, a_disk_is_filled_only_where_it_is_handed_over) {
   EXPECT_NE(refusal({"--root-disk-fd=5", "--root-disk-from-fd=2"}), "accepted");
 }
 
+TEST(WorkerOptions, a_worker_that_waits_is_told_everything_later) {
+  EXPECT_TRUE(parse({"--pool-worker", "--control=3"})->pool_worker);
+  EXPECT_TRUE(parse({"--pool-worker", "--control=3", "--guest-config=/dev/fd/4"}));
+  EXPECT_EQ(refusal({"--pool-worker"}), "--pool-worker: without --control");
+  EXPECT_EQ(refusal({"--pool-worker", "--control=3", "--restore-from=/s"}),
+            "--pool-worker: --restore-from comes with the restore request");
+  EXPECT_EQ(refusal({"--no-sandbox", "--pool-worker", "--control=3"}),
+            "--pool-worker: --no-sandbox comes with the restore request");
+}
+
+TEST(WorkerOptions, a_restore_request_is_a_command_line_without_descriptors) {
+  const auto told =
+      parse_restore_request({"--restore-from=/s", "--no-sandbox", "--engine=soft"}, 7);
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->restore_from, "/s");
+  EXPECT_EQ(told->control_fd, 7);
+  EXPECT_TRUE(told->no_sandbox);
+  EXPECT_EQ(parse_restore_request({"--restore-from=/s", "--control=9"}, 7)->control_fd, 7);
+  // Who saves it is the parent, as with a command line.
+  EXPECT_TRUE(parse_restore_request({"--restore-from=/s", "--snapshot-on-pre-exec"}, 7));
+  using Words = std::vector<std::string>;
+  for (const Words& words :
+       {Words{}, Words{"--kernel=/k"}, Words{"--restore-from=/s", "--kernel=/k"},
+        Words{"--restore-from=/s", "--help"}, Words{"--restore-from=/s", "--version"},
+        Words{"--restore-from=/s", "--root-disk-fd=5"}, Words{"--restore-from=/s", "--pool-worker"},
+        Words{"--restore-from=/s", "--what"}, Words{"--restore-from"}}) {
+    EXPECT_FALSE(parse_restore_request(words, 7)) << testing::PrintToString(words);
+  }
+}
+
 TEST(WorkerOptions, help_names_every_flag) {
   const std::string help = worker_help();
   for (const char* flag :

@@ -164,6 +164,7 @@ class Worker {
   Status prepare();
   Status watch_signals();
   Status start_vm();
+  bool restore(const control::RestoreRequest& request);
   Result<std::optional<OpenedSnapshot>> restore_source() const;
   Result<EngineChoice> choose_engine(const OpenedSnapshot* snapshot) const;
   void describe(const EngineChoice& engine, const VmConfig& config, const OpenedSnapshot* snapshot);
@@ -178,7 +179,7 @@ class Worker {
   control::Stats stats();
   Status write_stats();
 
-  const WorkerOptions& options_;
+  WorkerOptions options_;
   Log& log_;
   EventLoop& loop_;
   bool sandboxed() const { return !options_.no_sandbox; }
@@ -215,6 +216,7 @@ Status Worker::prepare() {
   control_ = SM_TRY(ControlSocket::open(
       loop_, *options_.control_fd,
       {.on_stop = [this] { loop_.stop(); },
+       .on_restore = [this](const control::RestoreRequest& r) { return restore(r); },
        .on_snapshot = [this](const control::SnapshotRequest& r,
                              std::vector<UniqueFd> files) { snapshot(r, files); },
        .on_pause = [this](const control::PauseRequest& r) { pause(r); },
@@ -307,6 +309,25 @@ Status Worker::start_vm() {
                     [this] { trigger_snapshot(); });
   }
   return {};
+}
+
+// What --pool-worker waits for. False: it does not wait (any more).
+bool Worker::restore(const control::RestoreRequest& request) {
+  if (!options_.pool_worker) return false;
+  auto options = parse_restore_request(request.arguments, *options_.control_fd);
+  Status status;
+  if (!options) {
+    status = fail(std::move(options).error());
+  } else {
+    options_ = *std::move(options);
+    status = start_vm();
+  }
+  options_.pool_worker = false;
+  if (!status) {
+    failure_ = std::move(status).error();
+    loop_.stop();
+  }
+  return true;
 }
 
 // --- snapshots ---
@@ -417,10 +438,10 @@ int Worker::run() {
     fmt::print(stderr, "supermachine-worker: {}\n", status.error().text());
     return 1;
   }
-  if (auto status = start_vm(); !status) {
-    failure_ = std::move(status).error();
-  } else {
+  if (const Status started = options_.pool_worker ? Status{} : start_vm(); started) {
     loop_.run();
+  } else {
+    failure_ = started.error();
   }
   if (vm_) vm_->stop();
   if (auto status = write_stats(); !status) {
