@@ -77,7 +77,8 @@ class SUPERMACHINE_API PoolBuilder {
   std::unique_ptr<Impl> impl_;
 };
 
-// All functions but moves and destruction: any thread at a time.
+// Beside its VMs it keeps one process that waits to become the next one, where VMs go on from a
+// snapshot. All functions but moves and destruction: any thread at a time.
 class SUPERMACHINE_API Pool {
  public:
   // Ends the VMs that are not handed out, without waiting; those that are stay usable until they

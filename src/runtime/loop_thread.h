@@ -31,6 +31,11 @@ class LoopThread {
   LoopThread(LoopThread&&) = delete;
   LoopThread& operator=(LoopThread&&) = delete;
 
+  // What a request is answered with when the loop is being stopped.
+  static Error closed() {
+    return Error(Code::kGone, "the program that owns the VM is being closed");
+  }
+
   // Runs `task` on the thread. False when the loop is being stopped: it will not run. Any thread.
   bool post(Task task);
   // False for everybody once stop() has returned.

@@ -110,6 +110,13 @@ Result<VmDir> VmDir::create(const std::string& runtime_dir, const std::string& i
   return VmDir(path, std::move(*lock));
 }
 
+bool VmDir::intact() const {
+  struct stat there {
+  }, ours{};
+  return ::stat((path_ + "/lock").c_str(), &there) == 0 && ::fstat(lock_.get(), &ours) == 0 &&
+         there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
+}
+
 VmDir::~VmDir() {
   if (!lock_.valid()) return;
   remove_tree(path_);

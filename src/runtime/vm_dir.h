@@ -26,6 +26,8 @@ class VmDir {
   VmDir& operator=(const VmDir&) = delete;
   ~VmDir();
 
+  // Whether it is still there, with the lock that says whose it is.
+  bool intact() const;
   std::string exec_socket() const { return path_ + "/exec.sock"; }
   std::string console_log() const { return path_ + "/console.log"; }
   std::string worker_log() const { return path_ + "/worker.log"; }

@@ -171,13 +171,12 @@ Status WorkerProcess::watch() {
   return {};
 }
 
-// A handful of tiny messages in a VM's life: the socket buffer always has room for them.
+// A handful of messages in a VM's life: the socket buffer has room for them, or the worker hangs.
 void WorkerProcess::send(const control::Message& message) {
   const auto bytes = control::encode(message);
-  if (::send(control_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
-      errno == EAGAIN) {
-    kill();
-  }
+  const ssize_t n = ::send(control_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  const bool sent = n == static_cast<ssize_t>(bytes.size());
+  if (!sent && (n >= 0 || errno == EAGAIN)) kill();
 }
 
 Status WorkerProcess::request(const control::Message& message, std::span<const int> descriptors) {

@@ -95,6 +95,7 @@ TEST_F(Snapshots, clones_run_what_ran_detached_with_the_images_environment) {
   EXPECT_EQ(random.size(), 2u);
 }
 
+// All of a file, or as much as is there to be read.
 std::string content(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -117,10 +118,11 @@ std::set<std::string> spare_workers() {
 TEST_F(Snapshots, pool_has_a_process_ready_for_the_next_vm) {
   const auto wait_for = [](std::size_t count) {
     const auto until = std::chrono::steady_clock::now() + kPatience;
-    while (spare_workers().size() != count && std::chrono::steady_clock::now() < until) {
+    for (;;) {
+      std::set<std::string> found = spare_workers();
+      if (found.size() == count || std::chrono::steady_clock::now() > until) return found;
       std::this_thread::yield();
     }
-    return spare_workers();
   };
   EXPECT_TRUE(wait_for(0).empty());  // of the pool before
   std::optional<Pool> pool =
@@ -342,7 +344,6 @@ TEST_F(Snapshots, detached_workload_ends_its_vms) {
   fs::remove_all(path("workload"));
 }
 
-// All of a file, or as much as is there to be read.
 TEST_F(Snapshots, secret_of_a_clone_is_in_no_file_command_line_or_environment) {
   // Not in one piece in this program's own file.
   const std::string secret = std::string("s3cr3t-of-") + "a-clone";

@@ -1,5 +1,7 @@
 """End-to-end tests of bake, restore and pool: saved VMs with what runs in them. Started by tests/e2e/run."""
 
+import contextlib
+import glob
 import json
 import os
 import signal
@@ -283,31 +285,33 @@ class PoolEnds(Case):
     def end(self, number, vms, *words):
         """Starts `pool` with these words, sends the signal once it has started so many VMs; its figures."""
         run = f"{self.env['XDG_RUNTIME_DIR']}/supermachine"
-        seen = set()
+        seen, workers = set(), set()
         words = [BIN, "pool", "--engine", ENGINE, "-m", "128m", "--count", "2", "--format", "json", *words]
         with subprocess.Popen(words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as pool:
             until = time.monotonic() + LIMIT
             while len(seen) < vms and pool.poll() is None and time.monotonic() < until:
-                # A folder has another name until it is ready to be used.
-                seen.update(name for name in (os.listdir(run) if os.path.isdir(run) else []) if name.startswith("vm-"))
+                # One without its socket is for a VM that nobody has asked for yet.
+                seen.update(glob.glob(f"{run}/vm-*/exec.sock"))
+                workers.update(self.children(pool.pid))
                 time.sleep(0.002)
+            workers.update(self.children(pool.pid))
             pool.send_signal(number)
             out, error = pool.communicate(timeout=LIMIT)
         self.assertEqual((pool.returncode, error), (128 + number, ""))
         self.assertEqual(os.listdir(run), [])
-        mine = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self.is_mine(pid)]
-        self.assertEqual(mine, [])
+        self.assertGreater(len(workers), 0)
+        self.assertEqual([pid for pid in workers if os.path.exists(f"/proc/{pid}")], [])
         # Nothing half-made in the cache.
         for folder, inner, names in os.walk(f"{self.env['XDG_CACHE_HOME']}/supermachine"):
             self.assertEqual([name for name in inner + names if ".tmp-" in name], [], folder)
         return json.loads(out)
 
-    def is_mine(self, pid):
-        try:
-            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-                return self.shared.name in file.read()
-        except OSError:
-            return False
+    def children(self, pid):
+        found = []
+        for path in glob.glob(f"/proc/{pid}/task/*/children"):
+            with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+                found += file.read().split()
+        return found
 
     def test_with_figures_so_far(self):
         self.sm("run", "--rm", "--engine", ENGINE, "-m", "128m", BUSYBOX, "true")

@@ -68,7 +68,7 @@ class Baker {
   template <class T>
   void on_loop(const std::function<void(Result<T>)>& done, std::function<void()> task) {
     if (loop_->post(std::move(task))) return;
-    done(fail(Code::kGone, "the program that owns the VM is being closed"));
+    done(fail(LoopThread::closed()));
   }
 
   Error late() const {
@@ -199,7 +199,7 @@ class Baker {
       if (control != nullptr) return control->save(order, done);
       done(fail(vm->end().value_or(Error(Code::kGone, "the VM has ended"))));
     });
-    if (!posted) done(fail(Code::kGone, "the program that owns the VM is being closed"));
+    if (!posted) done(fail(LoopThread::closed()));
     return answer.get_future().get();
   }
 

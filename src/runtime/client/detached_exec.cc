@@ -8,8 +8,6 @@ namespace sm {
 
 namespace {
 
-Error closed() { return Error(Code::kGone, "the program that owns the VM is being closed"); }
-
 // One start; the loop's stop hook keeps it until it is over.
 class Start : public std::enable_shared_from_this<Start> {
  public:
@@ -18,7 +16,8 @@ class Start : public std::enable_shared_from_this<Start> {
       : loop_(loop), vm_(std::move(vm)), done_(std::move(done)) {}
 
   void begin(const agent::ExecRequest& request) {
-    hook_ = loop_.add_stop_hook([self = shared_from_this()] { self->finish(fail(closed())); });
+    hook_ = loop_.add_stop_hook(
+        [self = shared_from_this()] { self->finish(fail(LoopThread::closed())); });
     if (auto end = vm_->end()) return finish(fail(std::move(*end)));
     auto link =
         AgentLink::open(loop_.loop(), vm_->exec_socket(), agent::encode_exec(request),
@@ -66,7 +65,7 @@ void detached_exec(const std::shared_ptr<LoopThread>& loop, const std::shared_pt
   const bool accepted = loop->post([loop = loop.get(), vm, request, shared] {
     std::make_shared<Start>(*loop, vm, std::move(*shared))->begin(request);
   });
-  if (!accepted) (*shared)(fail(closed()));
+  if (!accepted) (*shared)(fail(LoopThread::closed()));
 }
 
 }  // namespace sm

@@ -22,8 +22,6 @@ Error refusal(const agent::ErrorReport& report) {
   return Error(Code::kIo, "staged file " + error.cause(), error.remedy());
 }
 
-Error closed() { return Error(Code::kGone, "the program that owns the VM is being closed"); }
-
 }  // namespace
 
 void ExecClient::start(const std::shared_ptr<LoopThread>& loop, std::shared_ptr<VmEndpoint> vm,
@@ -32,7 +30,7 @@ void ExecClient::start(const std::shared_ptr<LoopThread>& loop, std::shared_ptr<
   const auto shared = std::make_shared<OnStart>(std::move(on_start));
   const bool accepted =
       loop->post([client, request, shared] { client->begin(request, std::move(*shared)); });
-  if (!accepted) (*shared)(fail(closed()));
+  if (!accepted) (*shared)(fail(LoopThread::closed()));
 }
 
 ExecClient::~ExecClient() = default;
@@ -40,12 +38,14 @@ ExecClient::~ExecClient() = default;
 void ExecClient::on_loop(std::function<void()> task, std::function<void(Error)> gone) {
   if (loop_->on_thread()) return task();
   const auto shared = std::make_shared<std::function<void()>>(std::move(task));
-  if (!loop_->post([self = shared_from_this(), shared] { (*shared)(); }) && gone) gone(closed());
+  if (!loop_->post([self = shared_from_this(), shared] { (*shared)(); }) && gone)
+    gone(LoopThread::closed());
 }
 
 // The stop hook keeps the client until end().
 void ExecClient::begin(const agent::ExecRequest& request, OnStart on_start) {
-  hook_ = loop_->add_stop_hook([self = shared_from_this()] { self->fail_with(closed()); });
+  hook_ =
+      loop_->add_stop_hook([self = shared_from_this()] { self->fail_with(LoopThread::closed()); });
   on_start_ = std::move(on_start);
   timeout_ms_ = std::min(request.timeout_ms, kLongestTimeoutMs);
   input_closed_ = !request.keep_stdin;

@@ -17,9 +17,8 @@ class Connector : public std::enable_shared_from_this<Connector> {
       : loop_(loop), vm_(std::move(vm)), done_(std::move(done)) {}
 
   void begin(std::vector<std::byte> request) {
-    hook_ = loop_.add_stop_hook([self = shared_from_this()] {
-      self->finish(fail(Code::kGone, "the program that owns the VM is being closed"));
-    });
+    hook_ = loop_.add_stop_hook(
+        [self = shared_from_this()] { self->finish(fail(LoopThread::closed())); });
     if (auto end = vm_->end()) return finish(fail(std::move(*end)));
     auto link =
         AgentLink::open(loop_.loop(), vm_->exec_socket(), std::move(request),

@@ -6,8 +6,6 @@ namespace sm {
 
 namespace {
 
-Error closed() { return Error(Code::kGone, "the program that owns the VM is being closed"); }
-
 // One signal; the loop's stop hook keeps it until it is over.
 class Order : public std::enable_shared_from_this<Order> {
  public:
@@ -15,7 +13,8 @@ class Order : public std::enable_shared_from_this<Order> {
       : loop_(loop), vm_(std::move(vm)), done_(std::move(done)) {}
 
   void begin(std::uint32_t number) {
-    hook_ = loop_.add_stop_hook([self = shared_from_this()] { self->finish(fail(closed())); });
+    hook_ = loop_.add_stop_hook(
+        [self = shared_from_this()] { self->finish(fail(LoopThread::closed())); });
     if (auto end = vm_->end()) return finish(fail(std::move(*end)));
     auto signal = MainSignal::send(loop_.loop(), vm_->exec_socket(), number,
                                    [this](Status status) { finish(std::move(status)); });
@@ -74,7 +73,7 @@ void signal_main(const std::shared_ptr<LoopThread>& loop, const std::shared_ptr<
   const bool accepted = loop->post([loop = loop.get(), vm, number, shared] {
     std::make_shared<Order>(*loop, vm, std::move(*shared))->begin(number);
   });
-  if (!accepted) (*shared)(fail(closed()));
+  if (!accepted) (*shared)(fail(LoopThread::closed()));
 }
 
 }  // namespace sm

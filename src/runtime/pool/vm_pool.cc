@@ -235,13 +235,14 @@ void VmPool::arm_timer() {
 void VmPool::detach_if_over() {
   {
     const std::lock_guard lock(mutex_);
-    if (!core_.closed() || !core_.empty() || !actions_.empty() || !entries_.empty()) return;
+    if (!core_.closed()) return;
+    if (starter_) starter_->close();
+    if (!core_.empty() || !actions_.empty() || !entries_.empty()) return;
     // Who asks from now on is answered at once: nobody would settle it when the loop stops.
     dead_ = true;
   }
   loop_.loop().cancel_timer(std::exchange(timer_, TimerId::kNone));
   loop_.remove_stop_hook(std::exchange(hook_, HookId::kNone));
-  starter_.reset();
 }
 
 void VmPool::on_loop_stop() {

@@ -27,6 +27,7 @@ struct World {
   std::atomic<bool> fail_starts{false};
   std::atomic<bool> hold_starts{false};  // VMs never become ready
   std::atomic<int> die_every{0};         // every n-th VM dies when it is ready
+  std::atomic<bool> starter_closed{false};
 };
 
 class FakeVm final : public StartedVm {
@@ -90,6 +91,7 @@ class FakeStarter final : public VmStarter {
     if (world_.fail_starts) return fail(Code::kNotFound, "no kernel");
     return std::make_unique<FakeVm>(loop_, world_, std::move(events), ++world_.started);
   }
+  void close() override { world_.starter_closed = true; }
 
  private:
   EventLoop& loop_;
@@ -232,12 +234,14 @@ TEST_F(VmPoolTest, closed_pool_refuses_and_leaves_leased_vms_alone) {
   auto pool = make(limits(2, 3));
   VmLease lease = acquire(*pool).value();
   EXPECT_TRUE(eventually([&] { return pool->stats().idle == 2; }));
+  EXPECT_FALSE(world_.starter_closed);
   const std::weak_ptr<VmPool> watch = pool;
   pool->close();
   EXPECT_FALSE(ask(*pool).get().has_value());
   pool.reset();
   EXPECT_TRUE(eventually([&] { return world_.alive == 1; }));
   EXPECT_FALSE(lease.endpoint()->end().has_value());
+  EXPECT_TRUE(world_.starter_closed);  // nothing is kept for VMs that will not be
   lease.release();
   EXPECT_TRUE(eventually([&] { return world_.alive == 0; }));
   EXPECT_TRUE(eventually([&] { return watch.expired(); }));

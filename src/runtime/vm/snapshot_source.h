@@ -19,7 +19,9 @@ class SnapshotSource final : public VmSource {
       : boot_(std::move(boot)), facts_(machine.facts) {}
   std::uint64_t memory_bytes() const override { return facts_.memory_bytes; }
   Result<VmLaunch> launch(const VmDir& dir, const std::string& id) override;
-  std::optional<WorkerCommand> spare_worker() const override { return spare_command(boot_); }
+  std::optional<WorkerCommand> spare_worker() const override {
+    return facts_.disk ? std::nullopt : spare_command(boot_);
+  }
   // It is the user's: it stays.
   void on_restore_failed(const std::string&) override {}
 

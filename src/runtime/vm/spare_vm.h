@@ -18,11 +18,14 @@ class SpareVm {
   static Result<std::unique_ptr<SpareVm>> create(EventLoop& loop, const VmSource& source,
                                                  const std::string& runtime_dir);
 
-  // Whether its process still waits.
+  // Whether its process waits.
   bool waits() const { return worker_ != nullptr && !ended_; }
+  // Whether its folder is there as well: what is not used for long may be cleared away.
+  bool usable() const { return waits() && dir_.intact(); }
   const std::string& id() const { return id_; }
   VmDir take_dir() { return std::move(dir_); }
-  // The process, which has been told what to become. Null: it cannot become that, or has ended.
+  // The process, which has been told what to become. Null: a message cannot say that, and it waits
+  // on, or it has ended.
   std::unique_ptr<WorkerProcess> become(const VmLaunch& launch, WorkerProcess::Callbacks callbacks);
 
  private:

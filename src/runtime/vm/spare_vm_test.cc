@@ -135,6 +135,14 @@ TEST_F(SpareVmTest, one_that_has_ended_is_known) {
   EXPECT_EQ(spare->become(restore(), callbacks()), nullptr);
 }
 
+TEST_F(SpareVmTest, one_whose_folder_was_cleared_away_is_known) {
+  auto spare = make_waiting();
+  EXPECT_TRUE(spare->usable());
+  std::filesystem::remove_all(run());
+  EXPECT_TRUE(spare->waits());
+  EXPECT_FALSE(spare->usable());
+}
+
 TEST_F(SpareVmTest, nothing_is_left_of_one_that_nobody_wanted) {
   make_waiting().reset();
   EXPECT_TRUE(std::filesystem::is_empty(run()));

@@ -91,6 +91,8 @@ class VmStarter {
   virtual std::uint64_t memory_bytes() const = 0;
   // Begins to start one. The events come later, never from within this call.
   virtual Result<std::unique_ptr<StartedVm>> start(VmEvents events) = 0;
+  // Hardly another one will be started: what is ready for it goes.
+  virtual void close() {}
 };
 
 }  // namespace sm

@@ -11,7 +11,7 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
                                                     const std::shared_ptr<VmSource>& source,
                                                     const std::string& runtime_dir,
                                                     const Limits& limits, VmEvents events,
-                                                    std::unique_ptr<SpareVm> spare) {
+                                                    SpareVm* spare) {
   const std::string id = spare ? spare->id() : SM_TRY(random_id());
   VmDir dir = spare ? spare->take_dir() : SM_TRY(VmDir::create(runtime_dir, id));
   VmLaunch launch = SM_TRY(source->launch(dir, id));
@@ -27,7 +27,10 @@ Result<std::unique_ptr<VmProcess>> VmProcess::start(EventLoop& loop,
   vm->initramfs_digest_ = std::move(launch.initramfs_digest);
   vm->disk_ = std::move(launch.disk);
   if (spare) vm->worker_ = spare->become(launch, vm->worker_callbacks());
-  if (!vm->worker_) {
+  if (vm->worker_) {
+    // If it does not come up, that need not be the snapshot's fault: a new process will show.
+    vm->kept_.clear();
+  } else {
     vm->worker_ = SM_TRY(WorkerProcess::spawn(loop, launch.worker, vm->worker_callbacks()));
   }
   vm->saver_ = std::make_unique<VmSaver>(loop, *vm->worker_);
@@ -186,15 +189,24 @@ Result<std::unique_ptr<StartedVm>> ProcessStarter::start(VmEvents events) {
     };
   }
   auto spare = std::exchange(spare_, nullptr);
-  if (spare && !spare->waits()) spare.reset();
-  return SM_TRY(
-      VmProcess::start(loop_, source_, runtime_dir_, limits_, std::move(events), std::move(spare)));
+  if (spare && !spare->usable()) spare.reset();
+  auto vm = SM_TRY(
+      VmProcess::start(loop_, source_, runtime_dir_, limits_, std::move(events), spare.get()));
+  // What this one could not be, the next one cannot either.
+  if (spare && spare->waits()) ahead_ = false;
+  return vm;
+}
+
+void ProcessStarter::close() {
+  ahead_ = false;
+  spare_.reset();
+  loop_.cancel_timer(std::exchange(prepare_timer_, TimerId::kNone));
 }
 
 // Not at once: whoever got the VM needs the processor more.
 void ProcessStarter::prepare_soon() {
   constexpr Duration kAfterwards = std::chrono::milliseconds(20);
-  if (spare_ || prepare_timer_ != TimerId::kNone) return;
+  if (!ahead_ || spare_ || prepare_timer_ != TimerId::kNone) return;
   prepare_timer_ = loop_.add_timer(now() + kAfterwards, [this] {
     prepare_timer_ = TimerId::kNone;
     // Without one the next VM starts all the same.

@@ -23,12 +23,13 @@ class VmProcess final : public StartedVm, private VmControl {
     Duration stop = std::chrono::seconds(2);     // after that the worker is killed
   };
 
-  // In the folder and process of `spare`, if there is one.
+  // In the folder of `spare`, if there is one, and in its process, which does not wait any more
+  // then, if that can become this VM.
   static Result<std::unique_ptr<VmProcess>> start(EventLoop& loop,
                                                   const std::shared_ptr<VmSource>& source,
                                                   const std::string& runtime_dir,
                                                   const Limits& limits, VmEvents events,
-                                                  std::unique_ptr<SpareVm> spare = nullptr);
+                                                  SpareVm* spare = nullptr);
   ~VmProcess() override;
   VmProcess(const VmProcess&) = delete;
   VmProcess& operator=(const VmProcess&) = delete;
@@ -86,7 +87,10 @@ class ProcessStarter final : public VmStarter {
         runtime_dir_(std::move(runtime_dir)),
         limits_(limits),
         ahead_(ahead) {}
-  ~ProcessStarter() override { loop_.cancel_timer(prepare_timer_); }
+  // Any thread when it has started nothing or is closed.
+  ~ProcessStarter() override {
+    if (prepare_timer_ != TimerId::kNone) loop_.cancel_timer(prepare_timer_);
+  }
   ProcessStarter(const ProcessStarter&) = delete;
   ProcessStarter& operator=(const ProcessStarter&) = delete;
   ProcessStarter(ProcessStarter&&) = delete;
@@ -95,6 +99,7 @@ class ProcessStarter final : public VmStarter {
   std::uint64_t memory_bytes() const override { return source_->memory_bytes(); }
   // The VMs end before this does.
   Result<std::unique_ptr<StartedVm>> start(VmEvents events) override;
+  void close() override;
 
  private:
   void prepare_soon();
