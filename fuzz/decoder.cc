@@ -59,11 +59,6 @@ void check_insn(const Insn& insn) {
   SM_CHECK(!sm::soft::disassemble(insn).empty());
 }
 
-bool is_same(const Insn& a, const Insn& b) {
-  return a.op == b.op && a.length == b.length && a.imm == b.imm && a.imm2 == b.imm2 &&
-         a.displacement == b.displacement && sm::soft::disassemble(a) == sm::soft::disassemble(b);
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -83,7 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       continue;
     }
     SM_CHECK(shorter == result);
-    if (result == DecodeResult::kOk) SM_CHECK(length >= whole.length && is_same(part, whole));
+    if (result == DecodeResult::kOk) SM_CHECK(length >= whole.length && part == whole);
   }
   return 0;
 }

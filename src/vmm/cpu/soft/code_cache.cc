@@ -24,11 +24,16 @@ void raise_undecodable(Cpu& cpu, DecodeResult result) {
 
 }  // namespace
 
-// Outside of 64-bit mode an instruction must lie inside of CS.
-bool CodeCache::check_limit(std::uint32_t length) {
-  if (cpu_.mode == CodeMode::k64) return true;
-  const SegmentRegister& cs = cpu_.segment[static_cast<std::size_t>(Segment::kCs)];
-  if (cpu_.rip + length - 1 <= cs.limit) return true;
+// Outside of 64-bit mode an instruction must lie inside of CS. Spec: SDM vol. 3, 5.3.
+std::size_t CodeCache::bytes_to_limit() const {
+  if (cpu_.mode == CodeMode::k64) return kMaxInsnLength;
+  const std::uint64_t limit = cpu_.segment[static_cast<std::size_t>(Segment::kCs)].limit;
+  if (cpu_.rip > limit) return 0;
+  return static_cast<std::size_t>(std::min<std::uint64_t>(limit - cpu_.rip + 1, kMaxInsnLength));
+}
+
+bool CodeCache::check_limit(std::size_t length) {
+  if (length <= bytes_to_limit()) return true;
   raise(cpu_, vector::kProtection, 0);
   return false;
 }
@@ -77,6 +82,7 @@ CodePage* CodeCache::find_page(std::uint64_t linear, bool& fault) {
 }
 
 const Insn* CodeCache::fetch_slow(std::uint64_t linear) {
+  if (!check_limit(1)) return nullptr;
   bool fault = false;
   CodePage* page = find_page(linear, fault);
   if (fault) return nullptr;
@@ -92,7 +98,8 @@ const Insn* CodeCache::fetch_slow(std::uint64_t linear) {
 
 const Insn* CodeCache::decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear) {
   std::array<std::uint8_t, kMaxInsnLength> bytes;
-  const std::size_t size = std::min<std::size_t>(bytes.size(), kPageSize - offset);
+  const std::size_t in_segment = bytes_to_limit();
+  const std::size_t size = std::min<std::size_t>(in_segment, kPageSize - offset);
   machine_.pages().add_code_lines(page.page, offset, offset + size);
   std::memcpy(bytes.data(), page.host + offset, size);
   Insn insn;
@@ -102,7 +109,6 @@ const Insn* CodeCache::decode_into(CodePage& page, std::uint64_t offset, std::ui
     raise_undecodable(cpu_, result);
     return nullptr;
   }
-  if (!check_limit(insn.length)) return nullptr;
   DecodedPage& single = *page.single;
   single.insns.push_back(insn);
   ++insn_count_;
@@ -115,15 +121,17 @@ const Insn* CodeCache::decode_into(CodePage& page, std::uint64_t offset, std::ui
 const Insn* CodeCache::decode_uncached(std::uint64_t linear) {
   std::array<std::uint8_t, kMaxInsnLength> bytes;
   bytes.fill(0xFF);  // where nothing answers
+  const std::size_t in_segment = bytes_to_limit();
   std::size_t size = 0;
   for (;;) {
+    if (!check_limit(size + 1)) return nullptr;
     const std::uint64_t at =
         cpu_.mode == CodeMode::k64 ? linear + size : (linear + size) & 0xFFFF'FFFF;
     Mmu::FetchPage where;
     if (!cpu_.mmu->find_fetch(at, where)) return nullptr;
     const std::uint64_t offset = at & kPageMask;
     const std::size_t piece =
-        std::min<std::size_t>(bytes.size() - size, static_cast<std::size_t>(kPageSize - offset));
+        std::min<std::size_t>(in_segment - size, static_cast<std::size_t>(kPageSize - offset));
     if (where.host != nullptr) std::memcpy(bytes.data() + size, where.host + offset, piece);
     size += piece;
     const DecodeResult result = decode(std::span(bytes).first(size), cpu_.mode, single_);
@@ -132,7 +140,6 @@ const Insn* CodeCache::decode_uncached(std::uint64_t linear) {
       raise_undecodable(cpu_, result);
       return nullptr;
     }
-    if (!check_limit(single_.length)) return nullptr;
     return &single_;
   }
 }

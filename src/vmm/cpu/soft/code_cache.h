@@ -53,7 +53,10 @@ class CodeCache {
     if (entry.tag == ((linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode))) {
       if (const DecodedPage* single = entry.page->single.get()) {
         const std::uint16_t place = single->at[linear & kPageMask];
-        if (place != 0) return &single->insns[place - 1u];
+        if (place != 0) {
+          const Insn& kept = single->insns[place - 1u];
+          return cpu_.mode == CodeMode::k64 || check_limit(kept.length) ? &kept : nullptr;
+        }
       }
     }
     return fetch_slow(linear);
@@ -109,7 +112,8 @@ class CodeCache {
   const Insn* decode_uncached(std::uint64_t linear);
   const Insn* decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear);
   CodePage* page_for(const Mmu::FetchPage& where);
-  bool check_limit(std::uint32_t length);
+  std::size_t bytes_to_limit() const;
+  bool check_limit(std::size_t length);
 
   Cpu& cpu_;
   Machine& machine_;

@@ -22,9 +22,9 @@ enum class DecodeResult : std::uint8_t {
 
 inline constexpr std::size_t kMaxInsnLength = 15;
 
-// Decodes the instruction at the start of `bytes`; only the first 15 are looked at. Of `out`
-// nothing but op == kInvalid holds unless the result is kOk. More bytes never change a result that
-// is not kTruncated.
+// Decodes the instruction at the start of `bytes`. The result depends on the first 15 at most; the
+// short way (plain_decoder.h) is taken where there are more. Of `out` nothing but op == kInvalid
+// holds unless the result is kOk. More bytes never change a result that is not kTruncated.
 DecodeResult decode(std::span<const std::uint8_t> bytes, CodeMode mode, Insn& out);
 
 }  // namespace sm::soft

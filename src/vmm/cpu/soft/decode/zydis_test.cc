@@ -85,7 +85,7 @@ void compare_file(const std::string& path) {
   ZydisComparison comparison(CodeMode::k64);
   for (const auto section : sections) {
     for (std::size_t at = 0; at < section.size();) {
-      at += comparison.compare(section.subspan(at, std::min<std::size_t>(section.size() - at, 16)));
+      at += comparison.compare(section.subspan(at, std::min<std::size_t>(section.size() - at, 32)));
     }
   }
   std::cout << path << ": ";

@@ -31,18 +31,20 @@ constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
 
 // Of a copy of the page: where the block ends is known behind the translation, and only when the
 // lines up to there are marked does a write to them make itself heard. Until then it shows in a
-// comparison.
+// comparison. False also when others write there all the time: this vCPU serves requests then.
 bool translate_page(Cpu& cpu, const CodePage& page, std::uint16_t offset, TranslatedBlock& made) {
   std::array<std::uint8_t, kBlockBytes> copy;
   const std::size_t size = std::min(copy.size(), kPageSize - offset);
   const std::byte* from = page.host + offset;
-  for (;;) {
+  constexpr int kTries = 8;
+  for (int i = 0; i < kTries; ++i) {
     std::memcpy(copy.data(), from, size);
     if (!translate(std::span(copy).first(size), offset, made)) return false;
     const auto end = static_cast<std::size_t>(made.uops[made.count].disp);
     cpu.machine->pages().add_code_lines(page.page, offset, end);
     if (std::memcmp(copy.data(), from, end - offset) == 0) return true;
   }
+  return false;
 }
 
 // The block at `offset` of a page, made if there is none. Null: the instruction cannot be kept.
