@@ -1,8 +1,11 @@
 // The files that a resume renews, as root, in a process of its own.
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -117,6 +120,17 @@ Status change_root(const ResumePlan& plan) {
   return write_runtime_files(root.get(), config);
 }
 
+// A root that seal_root() has closed is open in a mount namespace of this process's own: the copy
+// gets its names all the same, and the guest's programs get no way to write. What does not work
+// shows when the files are written.
+void open_sealed_root(const std::string& root) {
+  struct statvfs st {};
+  if (::statvfs(root.c_str(), &st) < 0 || (st.f_flag & ST_RDONLY) == 0) return;
+  if (::unshare(CLONE_NEWNS) < 0) return;
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) return;
+  if (::mount(nullptr, root.c_str(), nullptr, MS_REMOUNT | MS_BIND, nullptr) < 0) return;
+}
+
 [[noreturn]] void fail_step(ResumeStep step, const Error& error) {
   fail_child(agent::ErrorKind::kResume, 0,
              std::string(agent::step_name(step)) + ": " + error.cause());
@@ -134,6 +148,7 @@ void run_resume_child(const ResumePlan& plan, const ChildDescriptors& descriptor
       fail_child(agent::ErrorKind::kRootDisk, 0, "root disk: " + status.error().cause());
     }
   }
+  open_sealed_root(plan.root);
   const auto root = open_file(plan.root, O_PATH | O_DIRECTORY);
   if (!root) fail_step(ResumeStep::kHostname, root.error());
   constexpr std::pair<ResumeStep, Step> kSteps[] = {{ResumeStep::kHostname, write_hostname},

@@ -17,8 +17,8 @@ namespace {
 
 using std::chrono::seconds;
 
-// The board has no power switch: a reset through the keyboard controller is what the VMM takes as
-// the end. A host that stopped the machine at the doorbell never gets here.
+// The board has no power switch: a reset is what the VMM takes as the end. A host that stopped the
+// machine at the doorbell never gets here.
 [[noreturn]] void power_off() {
   ::reboot(RB_AUTOBOOT);
   for (;;) ::pause();

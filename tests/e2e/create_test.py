@@ -197,6 +197,16 @@ class LiveSnapshots(SaveCase):
         os.mkdir(self.folders.name + "/other")
         self.refused("not a snapshot", "snapshot", "create", "-f", "vm", self.folders.name + "/other")
 
+    def test_a_copy_with_a_closed_root_has_its_own_name(self):
+        for options in (["--rm"], []):  # in memory, and on a disk
+            self.run_d("sleep", "1000", options=["--name", "vm", "-m", "128m", "--read-only", *options])
+            tag = self.tag(f"closed{len(options)}")
+            self.ok("snapshot", "create", "vm", tag)
+            self.ok("rm", "-f", "vm")
+            said = self.ok("restore", *ENGINE, "-h", "copy", tag, "sh", "-c", "hostname; cat /etc/hostname; grep -c copy /etc/hosts;"
+                           " [ $(cat /run/supermachine/generation) -gt 0 ] && echo new; touch /x /etc/hostname 2>&1 | grep -c Read-only; grep -c ' / ' /proc/mounts")
+            self.assertEqual(said, "copy\ncopy\n1\nnew\n2\n1\n")
+
     def test_one_that_does_not_run(self):
         self.run_d("true", options=["--name", "vm"])
         self.ok("wait", "vm")
