@@ -70,12 +70,12 @@ Status add_annotation(Values& out, const std::string& value) {
 
 constexpr std::uint64_t kMaxWaitMs = 24ull * 3600 * 1000;
 
-constexpr std::array<Flag, 36> kFlags = {{
+constexpr std::array<Flag, 37> kFlags = {{
     {"--kernel", "PATH", "guest kernel: vmlinux or bzImage; without it the engine is tested",
      [](Values& o, const std::string& v) { return set_path(o.kernel, v); }},
     {"--initramfs", "PATH", "cpio archive with the guest's init and agent",
      [](Values& o, const std::string& v) { return set_path(o.initramfs, v); }},
-    {"--cmdline", "TEXT", "kernel command line in place of the default; devices are appended",
+    {"--cmdline", "TEXT", "kernel command line in place of the default; devices come before it",
      [](Values& o, const std::string& v) -> Status {
        o.cmdline = v;
        return {};
@@ -156,6 +156,9 @@ constexpr std::array<Flag, 36> kFlags = {{
      }},
     {"--restore-from", "PATH", "snapshot to go on from instead of booting",
      [](Values& o, const std::string& v) { return set_path(o.restore_from, v); }},
+    {"--kcache-restore-from", "PATH",
+     "the same; a snapshot says itself whether it is of a booted kernel that awaits its image",
+     [](Values& o, const std::string& v) { return set_path(o.restore_from, v); }},
     {"--restore-digest", "HEX", "name of the memory that the snapshot must have (memory_digest)",
      [](Values& o, const std::string& v) -> Status {
        if (v.size() != 32 || v.find_first_not_of("0123456789abcdef") != std::string::npos) {
@@ -233,6 +236,17 @@ const Flag* find_flag(std::string_view name) {
   return nullptr;
 }
 
+// What only a program in the guest can tell is seen by who talks to its agent.
+tl::unexpected<Error> unknown_flag(const std::string& word) {
+  for (const auto& [name, ready] :
+       {std::pair("--snapshot-at", "heartbeat"), std::pair("--snapshot-on-listener", "listener")}) {
+    if (word.substr(0, word.find('=')) != name) continue;
+    return fail(Code::kUnsupported, std::string(name) + ": a worker does not look into its guest",
+                std::string("use supermachine bake --ready ") + ready);
+  }
+  return usage("unknown arg: " + word);
+}
+
 struct Occurrence {
   const Flag* flag;
   std::string value;
@@ -248,7 +262,7 @@ Result<std::vector<Occurrence>> split(std::span<const std::string> words, Values
     if (word == "--help" || word == "--version" || word == "--no-sandbox") continue;
     const auto equals = word.find('=');
     const Flag* flag = find_flag(std::string_view(word).substr(0, equals));
-    if (flag == nullptr) return usage("unknown arg: " + word);
+    if (flag == nullptr) return unknown_flag(word);
     if (flag->argument.empty()) {
       if (equals != std::string::npos) return usage(std::string(flag->name) + ": takes no value");
       found.push_back({flag, {}});

@@ -150,6 +150,15 @@ TEST(WorkerOptions, a_restore_request_is_a_command_line_without_descriptors) {
   }
 }
 
+TEST(WorkerOptions, signs_of_readiness_are_the_parents_affair) {
+  EXPECT_EQ(refusal({"--snapshot-at", "7"}),
+            "--snapshot-at: a worker does not look into its guest");
+  EXPECT_EQ(refusal({"--snapshot-on-listener"}),
+            "--snapshot-on-listener: a worker does not look into its guest");
+  EXPECT_EQ(refusal({"--snapshot-attic"}), "unknown arg: --snapshot-attic");
+  EXPECT_EQ(parse({"--kcache-restore-from=/kernel"})->restore_from, "/kernel");
+}
+
 TEST(WorkerOptions, help_names_every_flag) {
   const std::string help = worker_help();
   for (const char* flag :
