@@ -39,8 +39,9 @@ void add_restore(Command& app, Action& chosen) {
       "it, which gets the signals and, with -i, standard input, and waits for its end; else runs\n"
       "the image's command. The exit status is as of `run`.");
   command->add_flag("-i,--interactive", options->interactive, "Keep standard input open");
-  command->add_flag("-t,--tty", options->tty,
-                    "Give the command a terminal; without COMMAND: this one to what has one");
+  command->add_flag(
+      "-t,--tty", options->tty,
+      "Give the command a terminal; without COMMAND: connect this one to the saved command's");
   command->add_option("-h,--hostname", options->hostname, "Host name in the VM (default: its id)")
       ->type_name("HOST");
   command

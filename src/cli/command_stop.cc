@@ -105,7 +105,9 @@ void add_kill(Command& app, Action& chosen) {
   Command* command =
       app.add_subcommand("kill", "Send VMs' commands a signal: kill [OPTIONS] VM...");
   auto signal = std::make_shared<std::string>("KILL");
-  command->add_option("-s,--signal", *signal, "Which one; KILL ends the VM at once")
+  command
+      ->add_option("-s,--signal", *signal,
+                   "Which one; KILL ends the VM when it has written out what it has")
       ->type_name("SIGNAL")
       ->capture_default_str();
   set_image_action(*command, chosen, {1, kManyVms, "the VM's name or id"}, {},
