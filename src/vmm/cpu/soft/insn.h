@@ -28,7 +28,7 @@ enum class OperandKind : std::uint8_t {
   kGpr,      // reg 0..15; of 1-byte operands 16..19 name ah, ch, dh, bh
   kMem,      // the one memory operand: Insn::base etc.
   kImm,      // Insn::imm, sign-extended to 64 bits as the instruction does it
-  kImm2,     // Insn::imm2 (ENTER, EXTRQ)
+  kImm2,     // Insn::imm2 (ENTER)
   kRel,      // a branch displacement in Insn::imm, relative to the next instruction
   kFar,      // a far pointer: offset in Insn::imm, selector in Insn::imm2
   kXmm,      // reg 0..15

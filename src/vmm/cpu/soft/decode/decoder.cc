@@ -131,7 +131,7 @@ class Decoder {
 };
 
 // Legacy prefixes in any order, repeated as often as wanted; a REX counts only directly before the
-// opcode. Reads the first opcode byte as well.
+// opcode. Reads the first opcode byte as well. Spec: SDM vol. 2, 2.1.1 and 2.2.1.
 bool Decoder::read_prefixes() {
   for (;;) {
     if (!read_byte(opcode_)) return false;
@@ -246,6 +246,7 @@ bool Decoder::read_memory() {
   return mod() == 0 || read_displacement(mod() == 1 ? 1 : 4);
 }
 
+// Spec: SDM vol. 2, tables 2-3 and 2-5.
 bool Decoder::read_sib() {
   std::uint8_t sib = 0;
   if (!read_byte(sib)) return false;

@@ -51,7 +51,9 @@ inline constexpr When kNp{key::kPrefixMask, key::kPrefixNone};  // none of 66, F
 inline constexpr When k66{key::kPrefixMask, key::kPrefix66};
 inline constexpr When kF3{key::kPrefixMask, key::kPrefixF3};
 inline constexpr When kF2{key::kPrefixMask, key::kPrefixF2};
-inline constexpr When kNoRep{key::kPrefixF3, 0};  // neither F3 nor F2
+// Neither F3 nor F2: both have the bit.
+inline constexpr When kNoRep{key::kPrefixF3, 0};
+static_assert((key::kPrefixF2 & key::kPrefixF3) == key::kPrefixF3);
 inline constexpr When kInMemory{key::kMod3, 0};
 inline constexpr When kInRegister{key::kMod3, key::kMod3};
 inline constexpr When kOnly64{key::k64, key::k64};

@@ -11,6 +11,10 @@ namespace {
 // Of registers, and of what they escape to.
 constexpr std::uint8_t kRspOrSib = 4, kRbpOrNone = 5;
 
+// A segment's prefix, REX, 0F, the opcode, ModRM, SIB and four bytes of displacement before the
+// last immediate, which is read by eight bytes; displacements are read so, too.
+static_assert(kPlainBytes >= 6 + 4 + 8);
+
 // `size` bytes, 0 (which gives 0), 1, 2, 4 or 8.
 std::int64_t load(const std::uint8_t* at, std::size_t size, bool is_unsigned) {
   if (size == 0) return 0;
@@ -22,7 +26,7 @@ std::int64_t load(const std::uint8_t* at, std::size_t size, bool is_unsigned) {
                      : static_cast<std::int64_t>(raw) >> unused;
 }
 
-// What the bytes from ModRM on say of memory. Spec: SDM vol. 2, tables 2-2 and 2-3.
+// What the bytes from ModRM on say of memory. Spec: SDM vol. 2, tables 2-2, 2-3 and 2-5; 2.2.1.6.
 const std::uint8_t* read_memory(const std::uint8_t* at, std::uint8_t rex, Insn& out) {
   const std::uint8_t modrm = *at++;
   const unsigned mod = modrm >> 6;
@@ -75,7 +79,9 @@ bool decode_plain(const std::uint8_t* bytes, Insn& out) {
   const std::uint8_t modrm = *at;
   const PlainForm& form = map->forms[slot.first + ((modrm >> 3) & slot.reg_mask)];
   const bool is_memory = slot.has_modrm && modrm < 0xC0;
-  if (form.op == Op::kInvalid || (form.mods & (is_memory ? 1 : 2)) == 0) return false;
+  if (form.op == Op::kInvalid || (form.mods & (is_memory ? kModMemory : kModRegister)) == 0) {
+    return false;
+  }
 
   const PlainForm::Sizes& sizes = form.sizes[rex >> 3 & 1];
   out = Insn{.op = form.op,

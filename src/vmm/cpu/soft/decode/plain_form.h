@@ -1,6 +1,7 @@
 // PlainForm: what an opcode means where nothing but a REX and a segment prefix stands before it, in
 // 64-bit mode: most of what programs consist of. Everything that the opcode maps say of it is
 // worked out by the compiler, so that plain_decoder.cc only puts numbers in.
+// Spec: SDM vol. 2, 2.1, 2.2.1 and appendix A.
 #pragma once
 
 #include <array>
@@ -11,8 +12,11 @@
 
 namespace sm::soft {
 
-// Which number an operand gets.
-enum class Number : std::uint8_t { kReg, kRm, kOpcode, kNone };
+// Where an operand's register number comes from.
+enum class NumberFrom : std::uint8_t { kModRmReg, kModRmRm, kOpcode, kNowhere };
+
+// Bits of PlainForm::mods: what ModRM.mod may say.
+inline constexpr std::uint8_t kModMemory = 1, kModRegister = 2;
 
 struct PlainForm {
   // What depends on REX.W.
@@ -27,11 +31,12 @@ struct PlainForm {
   Op op = Op::kInvalid;  // kInvalid: there is more to be known than this
   std::uint8_t operand_count = 0;
   std::uint8_t memory_operand = kNoMemory;  // which operand may be memory
-  std::uint8_t mods = 3;                    // bit 0: memory may be, bit 1: a register may be
-  std::uint8_t constant = 0;                // an immediate without bytes
-  bool is_unsigned = false;                 // the immediate
+  std::uint8_t mods = kModMemory | kModRegister;
+  std::uint8_t constant = 0;  // an immediate without bytes
+  bool is_unsigned = false;   // the immediate
   bool has_condition = false;
-  std::array<Number, 4> number{Number::kNone, Number::kNone, Number::kNone, Number::kNone};
+  std::array<NumberFrom, 4> number{NumberFrom::kNowhere, NumberFrom::kNowhere, NumberFrom::kNowhere,
+                                   NumberFrom::kNowhere};
   std::array<Sizes, 2> sizes{};  // [REX.W]
 };
 
@@ -52,7 +57,9 @@ extern const PlainMap kTwoBytePlainMap;
 
 namespace detail {
 
-// Bytes by the names of operand_encoding.h; 255: not here.
+constexpr std::uint8_t kUnknownSize = 255;
+
+// Bytes by the names of operand_encoding.h.
 constexpr std::uint8_t plain_size(std::uint8_t size, std::uint8_t operand_size, bool rex_w) {
   if (size < kSizeV) return size;
   switch (size) {
@@ -63,7 +70,7 @@ constexpr std::uint8_t plain_size(std::uint8_t size, std::uint8_t operand_size, 
     case kSizeZ:
       return operand_size < 4 ? operand_size : 4;
     default:
-      return 255;
+      return kUnknownSize;
   }
 }
 
@@ -79,22 +86,23 @@ constexpr bool add_plain_operand(const ArgInfo& info, bool rex_w, std::size_t i,
   PlainForm::Sizes& sizes = form.sizes[rex_w ? 1 : 0];
   const std::uint8_t size = plain_size(info.size, sizes.operand_size, rex_w);
   const std::uint8_t memory = plain_size(info.memory_size, sizes.operand_size, rex_w);
-  if (size == 255 || memory == 255 || info.either || i >= sizes.operand.size()) return false;
+  if (size == kUnknownSize || memory == kUnknownSize) return false;
+  if (info.either || i >= sizes.operand.size()) return false;
   sizes.operand[i] = {info.kind, info.where == Where::kFixed ? info.fixed : std::uint8_t{0}, size};
   const bool is_register = info.kind == OperandKind::kGpr || info.kind == OperandKind::kXmm;
   switch (info.where) {
     case Where::kModRmReg:
-      form.number[i] = Number::kReg;
+      form.number[i] = NumberFrom::kModRmReg;
       return is_register;
     case Where::kModRmRm:
     case Where::kModRmMemory:
     case Where::kRmRegister:
-      form.number[i] = Number::kRm;
+      form.number[i] = NumberFrom::kModRmRm;
       form.memory_operand = static_cast<std::uint8_t>(i);
       sizes.memory = memory;
       return is_register || info.where == Where::kModRmMemory;
     case Where::kOpcode:
-      form.number[i] = Number::kOpcode;
+      form.number[i] = NumberFrom::kOpcode;
       return is_register;
     case Where::kFixed:
       return is_register;
@@ -112,8 +120,11 @@ constexpr bool add_plain_operand(const ArgInfo& info, bool rex_w, std::size_t i,
 }
 
 constexpr PlainForm make_plain(const Form& form, std::uint8_t mods) {
+  // What these say is either worked out here, or of prefixes that a plain form does not have.
+  constexpr Flags kUnderstood = kEight | kSixteen | kLock | kByte | kDefault64 | kForce64 |
+                                kNative | kString | kCondition | kMost4;
   PlainForm plain;
-  if ((form.flags & kIgnoreMod) != 0) return plain;
+  if ((form.flags & ~kUnderstood) != 0) return plain;
   plain.mods = mods;
   plain.has_condition = (form.flags & kCondition) != 0;
   for (const bool rex_w : {false, true}) {
@@ -138,9 +149,14 @@ constexpr PlainForm find_plain(const OpcodeMap& map, std::size_t opcode, std::ui
     if ((form.mask & kKnown & (form.value ^ known)) != 0) continue;
     const auto unknown = static_cast<std::uint16_t>(form.mask & ~kKnown);
     if (form.op == Op::kInvalid || (unknown & ~key::kMod3) != 0) return {};
-    const std::uint8_t mods = unknown == 0 ? 3 : (form.value & key::kMod3) != 0 ? 2 : 1;
+    const std::uint8_t mods = unknown == 0                     ? kModMemory | kModRegister
+                              : (form.value & key::kMod3) != 0 ? kModRegister
+                                                               : kModMemory;
     PlainForm plain = make_plain(form, mods);
-    if (slot.has_modrm && plain.memory_operand == PlainForm::kNoMemory) plain.mods &= 2;
+    if (slot.has_modrm && plain.memory_operand == PlainForm::kNoMemory) {
+      plain.mods &= kModRegister;
+    }
+    // Another form of the same opcode for the other ModRM.mod is the general decoder's.
     return plain;
   }
   return {};

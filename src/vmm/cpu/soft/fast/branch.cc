@@ -1,4 +1,4 @@
-// Near branches, and comparisons and arithmetic joined with the conditional branch behind them.
+// Near branches. Those that are joined with the comparison before them: fused.cc.
 #include <array>
 #include <utility>
 

@@ -24,7 +24,8 @@ struct TranslatedBlock {
   std::span<const Insn> all_insns() const { return {insns.data(), count}; }
 };
 
-// How much of its page a block can depend on, from where it starts.
+// How much of its page is read for a block, from where it starts: what it can depend on, and what
+// the decoder's short way reads ahead.
 inline constexpr std::size_t kBlockBytes = kMaxBlock * kMaxInsnLength + kPlainBytes;
 
 // Translates the block at `offset` of a page of 64-bit code; `bytes` are those from there on,

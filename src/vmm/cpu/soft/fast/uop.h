@@ -2,7 +2,7 @@
 // needs, in half a cache line. Handlers go from one to the next by a sibling call, so that a block
 // is a chain of jumps without a loop around it:
 //
-//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit | Insn 0 | 1 | ...
+//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit      its instructions: block.h
 //
 // There is one uop for each instruction, so that a slow case finds the instruction by its uop's
 // place; two that are executed as one (a comparison and a branch) have the first one's handler do
