@@ -159,8 +159,11 @@ bool Interpreter::deliver_injected() {
   return deliver_interrupt(cpu_, events.interrupt_vector) != Next::kAborted;
 }
 
+// A kick that has come and was not looked at ends the HLT in what is saved, as with KVM; it does
+// not come again.
 void Interpreter::save(CpuState& state) const {
-  state.mp_state = mp_state_ == MpState::kRunnable && cpu_.halted ? MpState::kHalted : mp_state_;
+  const bool halted = cpu_.halted && !cpu_.platform->has_unhalt();
+  state.mp_state = mp_state_ == MpState::kRunnable && halted ? MpState::kHalted : mp_state_;
   EventState events = injected_;
   events.interrupt_shadow = state.events.interrupt_shadow;
   events.nmi_masked = state.events.nmi_masked;

@@ -215,5 +215,27 @@ TEST_F(SoftVcpuTest, wrong_uses_are_refused) {
   EXPECT_EQ(vcpu_->state().error().code(), Code::kInternal);
 }
 
+// KVM_HC_KICK_CPU ends a HLT whatever EFLAGS.IF is. It comes once: a copy that waits for it waits
+// for ever.
+TEST_F(SoftVcpuTest, kick_that_nobody_looked_at_is_in_what_is_saved) {
+  // mov ax, 5; xor bx, bx; xor cx, cx; vmcall
+  EXPECT_TRUE(is_done(run({0xB8, 0x05, 0x00, 0x31, 0xDB, 0x31, 0xC9, 0x0F, 0x01, 0xC1})));
+  CpuState halted = state();
+  halted.mp_state = MpState::kHalted;
+  ASSERT_TRUE(vcpu_->set_state(halted));
+  EXPECT_EQ(vcpu_->state()->mp_state, MpState::kRunnable);
+}
+
+TEST_F(SoftVcpuTest, wait_with_interrupts_off_ends_after_a_restore_for_who_knows_kvm) {
+  constexpr std::uint32_t kSystemTime = 0x4B56'4D01;
+  const auto knows_kvm = [](CpuState& state) {
+    state.rflags &= ~std::uint64_t{eflags::kIf};
+    for (MsrValue& msr : state.msrs) {
+      if (msr.index == kSystemTime) msr.value = 0x5001;
+    }
+  };
+  EXPECT_TRUE(is_done(run({0xF4}, knows_kvm)));  // hlt
+}
+
 }  // namespace
 }  // namespace sm::soft

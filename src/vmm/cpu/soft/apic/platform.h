@@ -138,6 +138,8 @@ class VcpuPlatform {
   std::optional<std::uint64_t> begin_halt();
   [[nodiscard]] bool end_halt();
   bool take_unhalt() { return pv_.take_unhalt(); }
+  bool knows_kvm() const { return pv_.in_use(); }
+  bool has_unhalt() const { return pv_.has_unhalt(); }
   // Any thread: ends the vCPU's HLT, the present or the next one.
   void unhalt();
   // The vCPU has executed its last instruction for now.

@@ -62,6 +62,9 @@ class PvVcpu {
 
   // KVM_HC_KICK_CPU. Any thread. Sticky: a HLT that follows ends at once.
   void unhalt() { unhalt_.store(true); }
+  // The guest has asked for KVM's clock.
+  bool in_use() const { return system_time_msr_ != 0; }
+  bool has_unhalt() const { return unhalt_.load(); }
   bool take_unhalt() { return unhalt_.load(std::memory_order_relaxed) && unhalt_.exchange(false); }
 
   // What the vCPU's clock page says for `guest_tsc`, if the MSR's value points to a page that was
