@@ -38,8 +38,9 @@ ExecClient::~ExecClient() = default;
 void ExecClient::on_loop(std::function<void()> task, std::function<void(Error)> gone) {
   if (loop_->on_thread()) return task();
   const auto shared = std::make_shared<std::function<void()>>(std::move(task));
-  if (!loop_->post([self = shared_from_this(), shared] { (*shared)(); }) && gone)
+  if (!loop_->post([self = shared_from_this(), shared] { (*shared)(); }) && gone) {
     gone(LoopThread::closed());
+  }
 }
 
 // The stop hook keeps the client until end().

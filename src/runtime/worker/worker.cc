@@ -164,7 +164,8 @@ class Worker {
   Status prepare();
   Status watch_signals();
   Status start_vm();
-  bool restore(const control::RestoreRequest& request);
+  bool on_restore(const control::RestoreRequest& request);
+  Status become(const control::RestoreRequest& request);
   Result<std::optional<OpenedSnapshot>> restore_source() const;
   Result<EngineChoice> choose_engine(const OpenedSnapshot* snapshot) const;
   void describe(const EngineChoice& engine, const VmConfig& config, const OpenedSnapshot* snapshot);
@@ -216,7 +217,7 @@ Status Worker::prepare() {
   control_ = SM_TRY(ControlSocket::open(
       loop_, *options_.control_fd,
       {.on_stop = [this] { loop_.stop(); },
-       .on_restore = [this](const control::RestoreRequest& r) { return restore(r); },
+       .on_restore = [this](const control::RestoreRequest& r) { return on_restore(r); },
        .on_snapshot = [this](const control::SnapshotRequest& r,
                              std::vector<UniqueFd> files) { snapshot(r, files); },
        .on_pause = [this](const control::PauseRequest& r) { pause(r); },
@@ -312,22 +313,18 @@ Status Worker::start_vm() {
 }
 
 // What --pool-worker waits for. False: it does not wait (any more).
-bool Worker::restore(const control::RestoreRequest& request) {
-  if (!options_.pool_worker) return false;
-  auto options = parse_restore_request(request.arguments, *options_.control_fd);
-  Status status;
-  if (!options) {
-    status = fail(std::move(options).error());
-  } else {
-    options_ = *std::move(options);
-    status = start_vm();
-  }
-  options_.pool_worker = false;
-  if (!status) {
+bool Worker::on_restore(const control::RestoreRequest& request) {
+  if (!std::exchange(options_.pool_worker, false)) return false;
+  if (auto status = become(request); !status) {
     failure_ = std::move(status).error();
     loop_.stop();
   }
   return true;
+}
+
+Status Worker::become(const control::RestoreRequest& request) {
+  options_ = SM_TRY(parse_restore_request(request.arguments, *options_.control_fd));
+  return start_vm();
 }
 
 // --- snapshots ---

@@ -118,8 +118,9 @@ Status SoftVcpu::set_state(const CpuState& state) {
   SM_TRY_STATUS(platform_.load(state));
   // Who has interrupts off may have been about to wait for a kick that had come already, which no
   // state holds. With KVM any such wait may end for nothing.
-  if (!cpu_.halted && (state.rflags & eflags::kIf) == 0 && platform_.knows_kvm())
+  if (!cpu_.halted && (state.rflags & eflags::kIf) == 0 && platform_.knows_kvm()) {
     platform_.unhalt();
+  }
   if (state.events.nmi_pending) {
     machine_.post(cpu_, kAttentionNmi);
   } else {
