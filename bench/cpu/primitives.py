@@ -97,7 +97,8 @@ class Marks:
                 text = f.read()
         except FileNotFoundError:
             return False
-        names = [line.split()[1] for line in text.splitlines() if line.startswith("mark ") and len(line.split()) == 2]
+        lines = text[:text.rfind("\n") + 1].splitlines()  # the last may be half there
+        names = [line.split()[1] for line in lines if line.startswith("mark ") and len(line.split()) == 2]
         if len(names) > len(self.at):
             time.sleep(0.02)
             self.at.append((names[len(self.at)], processor_ns(self.pid)))

@@ -31,8 +31,7 @@ bool run_as_block(soft::Cpu& cpu, std::span<const std::uint8_t> code) {
   static soft::BlockMemory memory;
   memory.clear();
   soft::BlockPage blocks;
-  const soft::Uop* uop = blocks.add(memory, offset, made.all_uops(), made.all_insns());
-  while (uop != nullptr) uop = uop->handler(cpu, uop);
+  soft::execute(cpu, blocks.add(memory, offset, made.all_uops(), made.all_insns()));
   return !cpu.blocks.aborted;
 }
 

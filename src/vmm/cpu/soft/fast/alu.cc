@@ -64,16 +64,16 @@ SM_SOFT_OPERATION(Not, ~a, ~a)
 #undef SM_SOFT_OPERATION
 
 template <class Operation, class T, class Destination, class Source, bool kFlags>
-const Uop* binary(Cpu& cpu, const Uop* uop) {
+const Uop* binary(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<T>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   std::byte* to = Destination::template locate<T>(cpu, uop);
   if constexpr (Destination::kIsMemory) {
     if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   const T b = load_from<T>(from);
   T a = load_from<T>(to);
@@ -83,7 +83,7 @@ const Uop* binary(Cpu& cpu, const Uop* uop) {
     a = Operation::plain(a, b);
   }
   if constexpr (Operation::kWrites) Destination::template store<T>(to, a);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // Comparisons read their first operand only.
@@ -96,11 +96,11 @@ struct ReadMem : SrcMem<kShape> {
 };
 
 template <class Operation, class T, class Destination, bool kFlags>
-const Uop* unary(Cpu& cpu, const Uop* uop) {
+const Uop* unary(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* to = Destination::template locate<T>(cpu, uop);
   if constexpr (Destination::kIsMemory) {
     if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   T a = load_from<T>(to);
   if constexpr (kFlags) {
@@ -109,16 +109,16 @@ const Uop* unary(Cpu& cpu, const Uop* uop) {
     a = Operation::plain(a);
   }
   Destination::template store<T>(to, a);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // dst = source * imm.
 template <class T, class Source, bool kFlags>
-const Uop* multiply_immediate(Cpu& cpu, const Uop* uop) {
+const Uop* multiply_immediate(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<T>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   T a = load_from<T>(from);
   const T b = static_cast<T>(uop->imm);
@@ -128,7 +128,7 @@ const Uop* multiply_immediate(Cpu& cpu, const Uop* uop) {
     a = static_cast<T>(a * b);
   }
   write_gpr_at<T>(cpu, uop->dst, a);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Operation>

@@ -27,10 +27,10 @@ template <class T>
 }
 
 template <class T, Shape kShape, bool kLocked>
-const Uop* cmpxchg(Cpu& cpu, const Uop* uop) {
+const Uop* cmpxchg(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* at = locate_for_update<T, kShape, kLocked>(cpu, uop);
   if (at == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const T wanted = static_cast<T>(cpu.gpr[kRax]);
   T old = wanted;
   if constexpr (kLocked) {
@@ -41,14 +41,14 @@ const Uop* cmpxchg(Cpu& cpu, const Uop* uop) {
   }
   host::sub(wanted, old, cpu.status);
   if (old != wanted) write_gpr_at<T>(cpu, kRax * 8, old);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class T, Shape kShape, bool kLocked>
-const Uop* xadd(Cpu& cpu, const Uop* uop) {
+const Uop* xadd(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* at = locate_for_update<T, kShape, kLocked>(cpu, uop);
   if (at == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const T addend = read_gpr_at<T>(cpu, uop->src);
   T old = load_from<T>(at);
   StatusFlags flags;
@@ -60,18 +60,18 @@ const Uop* xadd(Cpu& cpu, const Uop* uop) {
   }
   cpu.status = flags;
   write_gpr_at<T>(cpu, uop->src, old);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // Always locked.
 template <class T, Shape kShape>
-const Uop* xchg(Cpu& cpu, const Uop* uop) {
+const Uop* xchg(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* at = locate_for_update<T, kShape, true>(cpu, uop);
   if (at == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const T old = host::exchange(reinterpret_cast<T*>(at), read_gpr_at<T>(cpu, uop->src));
   write_gpr_at<T>(cpu, uop->src, old);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // Arithmetic with a LOCK prefix: apply() is called again when somebody else was faster.
@@ -102,10 +102,10 @@ struct Dec {
 };
 
 template <class Operation, class T, class Source, Shape kShape>
-const Uop* locked(Cpu& cpu, const Uop* uop) {
+const Uop* locked(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* at = locate_for_update<T, kShape, true>(cpu, uop);
   if (at == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const T b = load_from<T>(Source::template locate<T>(cpu, uop));
   T old = load_from<T>(at);
   for (;;) {
@@ -113,7 +113,7 @@ const Uop* locked(Cpu& cpu, const Uop* uop) {
     const T value = Operation::apply(old, b, flags);
     if (!compare_exchange(at, old, value)) continue;
     cpu.status = flags;
-    return go_on(cpu, uop);
+    return go_on(cpu, uop, ahead);
   }
 }
 

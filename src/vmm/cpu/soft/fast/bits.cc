@@ -26,16 +26,16 @@ template <class T>
 constexpr T kBits = sizeof(T) * 8;
 
 template <class Operation, class T, class Bit>
-const Uop* bit_register(Cpu& cpu, const Uop* uop) {
+const Uop* bit_register(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const T bit = static_cast<T>(load_from<T>(Bit::template locate<T>(cpu, uop)) % kBits<T>);
   const T value = Operation::apply(read_gpr_at<T>(cpu, uop->dst), bit, cpu.status);
   if constexpr (Operation::kWrites) write_gpr_at<T>(cpu, uop->dst, value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // In memory a register counts bits from the operand on, in both directions.
 template <class Operation, class T, class Bit, Shape kShape>
-const Uop* bit_memory(Cpu& cpu, const Uop* uop) {
+const Uop* bit_memory(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const T bit = load_from<T>(Bit::template locate<T>(cpu, uop));
   std::uint64_t address = address_of<kShape>(cpu, uop);
   if constexpr (std::is_same_v<Bit, SrcReg>) {
@@ -45,10 +45,10 @@ const Uop* bit_memory(Cpu& cpu, const Uop* uop) {
   }
   std::byte* at = find_bytes(Operation::kWrites ? cpu.write_tlb : cpu.read_tlb, address, sizeof(T));
   if (at == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const T value = Operation::apply(load_from<T>(at), static_cast<T>(bit % kBits<T>), cpu.status);
   if constexpr (Operation::kWrites) store_to(at, value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // A zero source leaves the destination as the host does.
@@ -64,10 +64,10 @@ SM_SOFT_OPERATION(Bsr, bsr)
 #undef SM_SOFT_OPERATION
 
 template <class Operation, class T>
-const Uop* scan(Cpu& cpu, const Uop* uop) {
+const Uop* scan(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const auto old = read_gpr_at<std::uint64_t>(cpu, uop->dst);
   write_gpr_at(cpu, uop->dst, Operation::apply(old, read_gpr_at<T>(cpu, uop->src), cpu.status));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 struct Forms {

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <new>
 
@@ -10,20 +11,27 @@ namespace sm::soft {
 
 namespace {
 
-constexpr std::size_t kChunkBytes = 64U << 10U;
-constexpr auto kChunkAlignment = std::align_val_t{4096};
+constexpr std::size_t kSmallChunk = 64U << 10U, kHugePage = 2U << 20U;
+
+std::byte* new_chunk(std::size_t bytes) {
+  const std::size_t alignment = bytes < kHugePage ? 4096 : kHugePage;
+  auto* chunk = static_cast<std::byte*>(std::aligned_alloc(alignment, bytes));
+  if (chunk == nullptr) throw std::bad_alloc();
+  if (bytes == kHugePage) ::madvise(chunk, bytes, MADV_HUGEPAGE);
+  // All pages in one call instead of a fault for each. Older hosts do not know it: then those.
+  ::madvise(chunk, bytes, MADV_POPULATE_WRITE);
+  return chunk;
+}
 
 }  // namespace
 
 template <class T>
 T* BlockMemory::Arena<T>::add(std::size_t count) {
   if (count > left_) {
-    auto* chunk = static_cast<T*>(::operator new(kChunkBytes, kChunkAlignment));
-    chunks_.emplace_back(chunk);
-    // All pages in one call instead of a fault for each. Older hosts do not know it: then those.
-    ::madvise(chunk, kChunkBytes, MADV_POPULATE_WRITE);
-    at_ = chunk;
-    left_ = kChunkBytes / sizeof(T);
+    const std::size_t bytes = std::clamp(bytes_, kSmallChunk, largest_chunk_);
+    chunks_.emplace_back(new_chunk(bytes));
+    use_last_chunk(bytes);
+    bytes_ += bytes;
   }
   T* result = at_;
   at_ += count;
@@ -32,20 +40,25 @@ T* BlockMemory::Arena<T>::add(std::size_t count) {
 }
 
 template <class T>
-void BlockMemory::Arena<T>::clear() {
-  if (chunks_.empty()) return;
-  chunks_.erase(chunks_.begin() + 1, chunks_.end());
-  at_ = chunks_.front().get();
-  left_ = kChunkBytes / sizeof(T);
+void BlockMemory::Arena<T>::use_last_chunk(std::size_t bytes) {
+  at_ = reinterpret_cast<T*>(chunks_.back().get());
+  left_ = bytes / sizeof(T) - 1;
 }
 
 template <class T>
-void BlockMemory::Arena<T>::Free::operator()(T* chunk) const {
-  ::operator delete(chunk, kChunkAlignment);
+void BlockMemory::Arena<T>::clear() {
+  if (chunks_.empty()) return;
+  chunks_.resize(1);
+  use_last_chunk(kSmallChunk);
+  bytes_ = kSmallChunk;
 }
 
 template class BlockMemory::Arena<BlockMemory::Slot>;
 template class BlockMemory::Arena<Insn>;
+
+// Uops are read in every order: much code is on more pages than processors keep translations of.
+// Instructions are read in slow cases alone.
+BlockMemory::BlockMemory() : slots_(kHugePage), insns_(kSmallChunk) {}
 
 void BlockMemory::clear() {
   slots_.clear();

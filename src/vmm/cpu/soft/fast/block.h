@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <vector>
@@ -19,6 +20,7 @@ namespace sm::soft {
 // Given back all at once.
 class BlockMemory {
  public:
+  BlockMemory();
   // A block's head takes the place of a uop before its uops.
   struct alignas(32) Slot {
     std::byte bytes[sizeof(Uop)];
@@ -29,17 +31,24 @@ class BlockMemory {
   void clear();
 
  private:
+  // Chunks that grow with what there is, so that little code takes little memory. Behind what they
+  // hand out there is always one element that may be read: see go_on().
   template <class T>
   class Arena {
    public:
+    explicit Arena(std::size_t largest_chunk) : largest_chunk_(largest_chunk) {}
     T* add(std::size_t count);  // not initialised; at most kMaxBlock + 2
     void clear();
 
    private:
+    void use_last_chunk(std::size_t bytes);
+
     struct Free {
-      void operator()(T* chunk) const;
+      void operator()(std::byte* chunk) const { std::free(chunk); }
     };
-    std::vector<std::unique_ptr<T[], Free>> chunks_;
+    std::vector<std::unique_ptr<std::byte, Free>> chunks_;
+    const std::size_t largest_chunk_;
+    std::size_t bytes_ = 0;  // of all chunks
     T* at_ = nullptr;
     std::size_t left_ = 0;
   };

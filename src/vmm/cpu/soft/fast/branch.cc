@@ -23,21 +23,21 @@ void push_return(Cpu& cpu, const Uop* uop, std::byte* at) {
 }
 
 template <std::uint8_t kCondition>
-const Uop* jcc(Cpu& cpu, const Uop* uop) {
+const Uop* jcc(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (condition_holds(cpu.status, kCondition)) return branch(cpu, uop);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // Also the end of a block that goes on in another.
 template <bool kFar>
-const Uop* jmp(Cpu& cpu, const Uop* uop) {
+const Uop* jmp(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
   return kFar ? branch_far(cpu, uop) : branch(cpu, uop);
 }
 template <bool kFar>
-const Uop* call(Cpu& cpu, const Uop* uop) {
+const Uop* call(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* to = locate_push(cpu);
   if (to == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   push_return(cpu, uop, to);
   return kFar ? branch_far(cpu, uop) : branch(cpu, uop);
 }
@@ -45,41 +45,41 @@ const Uop* call(Cpu& cpu, const Uop* uop) {
 // Targets that the jump cache does not know go through the semantic function, which also finds what
 // is wrong with them.
 template <class Source>
-const Uop* jmp_to(Cpu& cpu, const Uop* uop) {
+const Uop* jmp_to(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<std::uint64_t>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   const auto target = load_from<std::uint64_t>(from);
   const JumpEntry& entry = jump_entry(cpu, target);
   if (entry.address != target) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   return branch_to(cpu, uop, target, entry);
 }
 template <class Source>
-const Uop* call_to(Cpu& cpu, const Uop* uop) {
+const Uop* call_to(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<std::uint64_t>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   const auto target = load_from<std::uint64_t>(from);
   const JumpEntry& entry = jump_entry(cpu, target);
   std::byte* to = locate_push(cpu);
   if (entry.address != target || to == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   push_return(cpu, uop, to);
   return branch_to(cpu, uop, target, entry);
 }
-const Uop* ret(Cpu& cpu, const Uop* uop) {
+const Uop* ret(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = find_bytes(cpu.read_tlb, cpu.gpr[kRsp], kWord);
   if (from == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const auto target = load_from<std::uint64_t>(from);
   const JumpEntry& entry = jump_entry(cpu, target);
   if (entry.address != target) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   cpu.gpr[kRsp] += kWord + static_cast<std::uint16_t>(uop->imm);
   return branch_to(cpu, uop, target, entry);
 }

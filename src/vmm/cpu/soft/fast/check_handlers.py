@@ -3,7 +3,7 @@
 
 usage: check_handlers.py OBJDUMP OBJECT...
 
-A handler is a function (Cpu&, Uop const*) of an unnamed namespace of sm::soft::fast. It must have no frame and call nothing, and must
+A handler is a function (Cpu&, Uop const*, Ahead) of an unnamed namespace of sm::soft::fast. It must have no frame and call nothing, and must
 end by jumping to the next handler. Exit status 1 and one line for each that does not.
 """
 
@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-HANDLER = re.compile(r"^[0-9a-f]+ <(sm::soft::(?:Uop const\* sm::soft::)?fast::\(anonymous namespace\)::.*\(sm::soft::Cpu&, sm::soft::Uop const\*\).*)>:$")
+HANDLER = re.compile(r"^[0-9a-f]+ <(sm::soft::(?:Uop const\* sm::soft::)?fast::\(anonymous namespace\)::.*\(sm::soft::Cpu&, sm::soft::Uop const\*, sm::soft::Ahead\).*)>:$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <.*>:$")
 # What may be in slow.cc only.
 FORBIDDEN = [

@@ -7,37 +7,37 @@ namespace sm::soft::fast {
 
 namespace {
 
-const Uop* pushf(Cpu& cpu, const Uop* uop) {
+const Uop* pushf(Cpu& cpu, const Uop* uop, Ahead ahead) {
   constexpr std::uint64_t kWord = 8;
   const std::uint64_t top = cpu.gpr[kRsp] - kWord;
   std::byte* to = find_bytes(cpu.write_tlb, top, kWord);
   if (to == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   constexpr std::uint64_t kNotPushed = eflags::kVm | eflags::kRf;
   store_to<std::uint64_t>(to, cpu.rflags() & ~kNotPushed);
   cpu.gpr[kRsp] = top;
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 bool may_change_interrupt_flag(const Cpu& cpu) { return cpu.cpl <= (cpu.other_flags >> 12 & 3); }
 
-const Uop* cli(Cpu& cpu, const Uop* uop) {
+const Uop* cli(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!may_change_interrupt_flag(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   cpu.other_flags &= ~eflags::kIf;
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // The next instruction is in this block, so it is over before anybody looks at the request: that is
 // the interrupt shadow.
-const Uop* sti_inside(Cpu& cpu, const Uop* uop) {
+const Uop* sti_inside(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!may_change_interrupt_flag(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   if ((cpu.other_flags & eflags::kIf) == 0) {
     cpu.other_flags |= eflags::kIf;
     cpu.attention.fetch_or(kAttentionInterrupt, std::memory_order_relaxed);
   }
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 Handler select_pushf(const Choice& choice) {

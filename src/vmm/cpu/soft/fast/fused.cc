@@ -51,16 +51,16 @@ SM_SOFT_OPERATION(Add, true, "add")
 #undef SM_SOFT_ASM
 
 template <class Operation, class T, class First, class Second, std::uint8_t kCondition>
-const Uop* compare_and_branch(Cpu& cpu, const Uop* uop) {
+const Uop* compare_and_branch(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Second::template locate<T>(cpu, uop);
   if constexpr (Second::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   auto* to = First::template locate<T>(cpu, uop);
   if constexpr (First::kIsMemory) {
     if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   T a = load_from<T>(to);
   const bool holds = Operation::template apply<kCondition>(a, load_from<T>(from), cpu.status);

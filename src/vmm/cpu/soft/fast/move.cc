@@ -11,95 +11,95 @@ namespace sm::soft::fast {
 namespace {
 
 template <class T, class Destination, class Source>
-const Uop* mov(Cpu& cpu, const Uop* uop) {
+const Uop* mov(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<T>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   std::byte* to = Destination::template locate<T>(cpu, uop);
   if constexpr (Destination::kIsMemory) {
     if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   Destination::template store<T>(to, load_from<T>(from));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // MOVZX, MOVSX, MOVSXD: From is extended to To.
 template <class To, class From, class Source>
-const Uop* extend(Cpu& cpu, const Uop* uop) {
+const Uop* extend(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<From>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   write_gpr_at<To>(cpu, uop->dst, static_cast<To>(load_from<From>(from)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class T, Shape kShape>
-const Uop* lea(Cpu& cpu, const Uop* uop) {
+const Uop* lea(Cpu& cpu, const Uop* uop, Ahead ahead) {
   write_gpr_at<T>(cpu, uop->dst, static_cast<T>(address_of<kShape>(cpu, uop)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class T, class Source, std::uint8_t kCondition>
-const Uop* cmov(Cpu& cpu, const Uop* uop) {
+const Uop* cmov(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<T>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   const T value = load_from<T>(from);
   const T old = read_gpr_at<T>(cpu, uop->dst);
   write_gpr_at<T>(cpu, uop->dst, condition_holds(cpu.status, kCondition) ? value : old);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Destination, std::uint8_t kCondition>
-const Uop* setcc(Cpu& cpu, const Uop* uop) {
+const Uop* setcc(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* to = Destination::template locate<std::uint8_t>(cpu, uop);
   if constexpr (Destination::kIsMemory) {
     if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   store_to<std::uint8_t>(to, condition_holds(cpu.status, kCondition) ? 1 : 0);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // CWDE, CDQE; CDQ, CQO.
 template <class To, class From>
-const Uop* extend_accumulator(Cpu& cpu, const Uop* uop) {
+const Uop* extend_accumulator(Cpu& cpu, const Uop* uop, Ahead ahead) {
   write_gpr_at<To>(cpu, kRax * 8, static_cast<From>(cpu.gpr[kRax]));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 template <class T>
-const Uop* spread_sign(Cpu& cpu, const Uop* uop) {
+const Uop* spread_sign(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const T sign = static_cast<T>(static_cast<T>(cpu.gpr[kRax]) >> (sizeof(T) * 8 - 1));
   write_gpr_at<T>(cpu, kRdx * 8, sign);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class T>
-const Uop* bswap(Cpu& cpu, const Uop* uop) {
+const Uop* bswap(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const T value = read_gpr_at<T>(cpu, uop->dst);
   write_gpr_at<T>(
       cpu, uop->dst,
       static_cast<T>(sizeof(T) == 8 ? __builtin_bswap64(value)
                                     : __builtin_bswap32(static_cast<std::uint32_t>(value))));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class T>
-const Uop* xchg(Cpu& cpu, const Uop* uop) {
+const Uop* xchg(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const T a = read_gpr_at<T>(cpu, uop->dst), b = read_gpr_at<T>(cpu, uop->src);
   write_gpr_at<T>(cpu, uop->dst, b);
   write_gpr_at<T>(cpu, uop->src, a);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
-const Uop* nothing(Cpu& cpu, const Uop* uop) { return go_on(cpu, uop); }
+const Uop* nothing(Cpu& cpu, const Uop* uop, Ahead ahead) { return go_on(cpu, uop, ahead); }
 
 // ---- Tables
 

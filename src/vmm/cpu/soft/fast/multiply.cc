@@ -60,20 +60,20 @@ struct Idiv {
 };
 
 template <class Operation, class T, class Source>
-const Uop* wide(Cpu& cpu, const Uop* uop) {
+const Uop* wide(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<T>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   const T operand = load_from<T>(from);
   const Pair<T> accumulator{read_gpr_at<T>(cpu, kLow), read_gpr_at<T>(cpu, kHigh)};
   if (!Operation::may_run(accumulator, operand)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const Pair<T> result = Operation::apply(accumulator, operand, cpu.status);
   write_gpr_at<T>(cpu, kLow, result.low);
   write_gpr_at<T>(cpu, kHigh, result.high);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Operation, class T>

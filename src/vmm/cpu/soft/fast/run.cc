@@ -18,14 +18,6 @@ namespace sm::soft {
 
 namespace {
 
-void execute(Cpu& cpu, const Uop* uop) {
-#if SM_SOFT_CHAINED
-  uop->handler(cpu, uop);
-#else
-  while (uop != nullptr) uop = uop->handler(cpu, uop);
-#endif
-}
-
 // What instructions are near enough to the end of their page to leave it.
 constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
 

@@ -30,7 +30,7 @@ SM_SOFT_OPERATION(Sar, sar, static_cast<Signed>(a) >> count)
 #undef SM_SOFT_OPERATION
 
 template <class Operation, class T, class Count, bool kFlags>
-const Uop* shift(Cpu& cpu, const Uop* uop) {
+const Uop* shift(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const auto count = load_from<std::uint8_t>(Count::template locate<std::uint8_t>(cpu, uop));
   T a = read_gpr_at<T>(cpu, uop->dst);
   if constexpr (kFlags) {
@@ -39,7 +39,7 @@ const Uop* shift(Cpu& cpu, const Uop* uop) {
     a = Operation::plain(a, count % (sizeof(T) * 8));
   }
   write_gpr_at<T>(cpu, uop->dst, a);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // By flags: 0 not needed, 1 needed.

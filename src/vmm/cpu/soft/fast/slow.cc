@@ -43,7 +43,7 @@ const Uop* continue_anywhere(Cpu& cpu) {
   }
   switch (next) {
     case Next::kNext:
-      if (cpu.attention.load(std::memory_order_relaxed) == 0) return go_on(cpu, uop);
+      if (cpu.attention.load(std::memory_order_relaxed) == 0) return go_to(cpu, uop + 1);
       cpu.rip = cpu.gpr[17] + uop->next;
       break;
     case Next::kJump:
@@ -63,18 +63,18 @@ const Uop* continue_anywhere(Cpu& cpu) {
 
 }  // namespace
 
-const Uop* run_semantic(Cpu& cpu, const Uop* uop) {
+const Uop* run_semantic(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
   const Insn& decoded = insn_of(uop);
   cpu.rip = cpu.gpr[17] + uop->offset;
   ++cpu.blocks.semantic_calls;
   const Next next = perform(cpu, decoded);
   if (next == Next::kNext && cpu.attention.load(std::memory_order_relaxed) == 0) [[likely]] {
-    return go_on(cpu, uop);
+    return go_to(cpu, uop + 1);
   }
   return finish_other(cpu, uop, next);
 }
 
-const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop) {
+const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
   const Insn& decoded = insn_of(uop);
   cpu.rip = cpu.gpr[17] + uop->offset;
   ++cpu.blocks.semantic_calls;
@@ -99,7 +99,7 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   if (is_insn && !is_canonical(target)) {
     cpu.budget += uop->executed;
     if (insn_of(uop).op == Op::kCallNear) cpu.gpr[kRsp] += 8;  // pushes once more
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, {});
   }
   cpu.rip = target;
   if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.budget <= 0) return leave(cpu);

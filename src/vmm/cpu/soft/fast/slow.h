@@ -12,9 +12,9 @@ namespace sm::soft::fast {
 
 // Does the uop's instruction by its semantic function and goes on behind it. Also the handler of
 // instructions that have no other.
-[[gnu::noinline]] const Uop* run_semantic(Cpu& cpu, const Uop* uop);
+[[gnu::noinline]] const Uop* run_semantic(Cpu& cpu, const Uop* uop, Ahead ahead);
 // The same for an instruction behind which run_blocks() has to look before it goes on.
-[[gnu::noinline]] const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop);
+[[gnu::noinline]] const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop, Ahead ahead);
 
 // A direct branch is taken whose Uop::target is not known, perhaps to another page. `executed` is
 // off the budget already; so with the next.

@@ -11,41 +11,41 @@ namespace {
 constexpr std::uint64_t kWord = 8;
 
 template <class Source>
-const Uop* push(Cpu& cpu, const Uop* uop) {
+const Uop* push(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = Source::template locate<std::uint64_t>(cpu, uop);
   if constexpr (Source::kIsMemory) {
     if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop);
+      return run_semantic(cpu, uop, ahead);
   }
   const std::uint64_t top = cpu.gpr[kRsp] - kWord;
   std::byte* to = find_bytes(cpu.write_tlb, top, kWord);
   if (to == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_to(to, load_from<std::uint64_t>(from));
   cpu.gpr[kRsp] = top;
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // The pointer first, so that POP RSP leaves what was popped.
-const Uop* pop(Cpu& cpu, const Uop* uop) {
+const Uop* pop(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::uint64_t top = cpu.gpr[kRsp];
   const std::byte* from = find_bytes(cpu.read_tlb, top, kWord);
   if (from == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const auto value = load_from<std::uint64_t>(from);
   cpu.gpr[kRsp] = top + kWord;
   write_gpr_at(cpu, uop->dst, value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
-const Uop* leave(Cpu& cpu, const Uop* uop) {
+const Uop* leave(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::uint64_t frame = cpu.gpr[kRbp];
   const std::byte* from = find_bytes(cpu.read_tlb, frame, kWord);
   if (from == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   cpu.gpr[kRbp] = load_from<std::uint64_t>(from);
   cpu.gpr[kRsp] = frame + kWord;
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 Handler select_push(const Choice& choice) {

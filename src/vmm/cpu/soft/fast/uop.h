@@ -19,8 +19,15 @@
 namespace sm::soft {
 
 struct Uop;
+struct Ahead;
 // What is to be done next: null ends run_blocks(). With SM_SOFT_CHAINED only that ever comes back.
-using Handler = const Uop* (*)(Cpu& cpu, const Uop* uop);
+using Handler = const Uop* (*)(Cpu& cpu, const Uop* uop, Ahead ahead);
+// The handler of the uop behind the one that is executed, which the one before it has loaded: the
+// processor, which guessed a jump, learns from a register whether it was right and not from memory
+// that may be cold. Only go_on() looks at it.
+struct Ahead {
+  Handler handler = nullptr;
+};
 
 struct Uop {
   Handler handler = nullptr;
@@ -75,16 +82,30 @@ inline const Insn& insn_of(const Uop* uop) {
 #define SM_SOFT_CHAINED 0
 #endif
 
+// Begins a block, or goes on somewhere in one.
 [[gnu::always_inline]] inline const Uop* go_to(Cpu& cpu, const Uop* uop) {
 #if SM_SOFT_CHAINED
-  return uop->handler(cpu, uop);
+  return uop->handler(cpu, uop, Ahead{uop[1].handler});
 #else
   (void)cpu;
   return uop;
 #endif
 }
-[[gnu::always_inline]] inline const Uop* go_on(Cpu& cpu, const Uop* uop) {
-  return go_to(cpu, uop + 1);
+// In front of a block's exit this reads a handler from behind the block (BlockMemory has a slot
+// there), which the exit has no use for.
+[[gnu::always_inline]] inline const Uop* go_on(Cpu& cpu, const Uop* uop, Ahead ahead) {
+#if SM_SOFT_CHAINED
+  return ahead.handler(cpu, uop + 1, Ahead{uop[2].handler});
+#else
+  (void)cpu;
+  (void)ahead;
+  return uop + 1;
+#endif
+}
+
+// From `uop` on, through one block after the other, until run_blocks() has to look.
+inline void execute(Cpu& cpu, const Uop* uop) {
+  while (uop != nullptr) uop = uop->handler(cpu, uop, Ahead{uop[1].handler});
 }
 
 }  // namespace sm::soft

@@ -81,51 +81,51 @@ struct FromMemory {
 };
 
 template <class Host, class Source>
-const Uop* operation(Cpu& cpu, const Uop* uop) {
+const Uop* operation(Cpu& cpu, const Uop* uop, Ahead ahead) {
   Vec source;
   if (!Source::load(cpu, uop, source) || !is_plain(cpu)) [[unlikely]] {
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   }
   Vec value = load_vec(xmm_at(cpu, uop->dst));
   Host::run(value, source);
   keep_flags(cpu);
   store_vec(xmm_at(cpu, uop->dst), value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Host, class Source>
-const Uop* comparison(Cpu& cpu, const Uop* uop) {
+const Uop* comparison(Cpu& cpu, const Uop* uop, Ahead ahead) {
   Vec source;
   if (!Source::load(cpu, uop, source) || !is_plain(cpu)) [[unlikely]] {
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   }
   std::uint32_t flags = 0;
   Host::run(load_vec(xmm_at(cpu, uop->dst)), source, flags);
   keep_flags(cpu);
   cpu.status.ax = static_cast<std::uint16_t>(flags);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Host, class T>
-const Uop* from_integer(Cpu& cpu, const Uop* uop) {
+const Uop* from_integer(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!is_plain(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   Vec value = load_vec(xmm_at(cpu, uop->dst));
   Host::run(value, read_gpr_at<T>(cpu, uop->src));
   keep_flags(cpu);
   store_vec(xmm_at(cpu, uop->dst), value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Host, class T>
-const Uop* to_integer(Cpu& cpu, const Uop* uop) {
+const Uop* to_integer(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!is_plain(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   T value = 0;
   Host::run(value, load_vec(xmm_at(cpu, uop->src)));
   keep_flags(cpu);
   write_gpr_at<T>(cpu, uop->dst, value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // ---- Choice

@@ -11,96 +11,96 @@ namespace {
 using Part8 = std::array<std::byte, 8>;
 using Part16 = std::array<std::byte, 16>;
 
-const Uop* move_register(Cpu& cpu, const Uop* uop) {
+const Uop* move_register(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_vec(xmm_at(cpu, uop->dst), load_vec(xmm_at(cpu, uop->src)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <Shape kShape, bool kAligned>
-const Uop* load_whole(Cpu& cpu, const Uop* uop) {
+const Uop* load_whole(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = SrcMem<kShape>::template locate<Part16>(cpu, uop);
   if (from == nullptr || !sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   if (kAligned && !is_aligned(from)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_vec(xmm_at(cpu, uop->dst), load_vec(from));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 template <Shape kShape, bool kAligned>
-const Uop* store_whole(Cpu& cpu, const Uop* uop) {
+const Uop* store_whole(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* to = DstMem<kShape>::template locate<Part16>(cpu, uop);
   if (to == nullptr || !sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   if (kAligned && !is_aligned(to)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_vec(to, load_vec(xmm_at(cpu, uop->src)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // Memory to the low part, zeros above.
 template <class T, Shape kShape>
-const Uop* load_low(Cpu& cpu, const Uop* uop) {
+const Uop* load_low(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = SrcMem<kShape>::template locate<T>(cpu, uop);
   if (from == nullptr || !sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_vec(xmm_at(cpu, uop->dst), from_u64(load_from<T>(from)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 // `kHalf` says which 8 bytes of the register.
 template <class T, Shape kShape, unsigned kHalf = 0>
-const Uop* store_part(Cpu& cpu, const Uop* uop) {
+const Uop* store_part(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::byte* to = DstMem<kShape>::template locate<T>(cpu, uop);
   if (to == nullptr || !sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_to(to, load_from<T>(xmm_at(cpu, uop->src) + 8 * kHalf));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 // Memory to one half, the other stays.
 template <Shape kShape, unsigned kHalf>
-const Uop* load_half(Cpu& cpu, const Uop* uop) {
+const Uop* load_half(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = SrcMem<kShape>::template locate<Part8>(cpu, uop);
   if (from == nullptr || !sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_to(xmm_at(cpu, uop->dst) + 8 * kHalf, load_from<Part8>(from));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // Between registers: of XMM, MOVSS and MOVSD leave the rest, MOVQ clears it.
 template <class T, bool kKeepsRest>
-const Uop* move_low(Cpu& cpu, const Uop* uop) {
+const Uop* move_low(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const T value = load_from<T>(xmm_at(cpu, uop->src));
   if constexpr (kKeepsRest) {
     store_to(xmm_at(cpu, uop->dst), value);
   } else {
     store_vec(xmm_at(cpu, uop->dst), from_u64(value));
   }
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 template <class T>
-const Uop* from_gpr(Cpu& cpu, const Uop* uop) {
+const Uop* from_gpr(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   store_vec(xmm_at(cpu, uop->dst), from_u64(read_gpr_at<T>(cpu, uop->src)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 template <class T>
-const Uop* to_gpr(Cpu& cpu, const Uop* uop) {
+const Uop* to_gpr(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   write_gpr_at(cpu, uop->dst, load_from<T>(xmm_at(cpu, uop->src)));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
-const Uop* byte_mask(Cpu& cpu, const Uop* uop) {
+const Uop* byte_mask(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   const int mask = _mm_movemask_epi8(load_vec(xmm_at(cpu, uop->src)));
   write_gpr_at(cpu, uop->dst, static_cast<std::uint32_t>(mask));
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 // ---- Choice

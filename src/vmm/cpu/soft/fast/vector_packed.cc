@@ -21,27 +21,27 @@ namespace host {
 using Part16 = std::array<std::byte, 16>;
 
 template <class Host>
-const Uop* packed_register(Cpu& cpu, const Uop* uop) {
+const Uop* packed_register(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!sse_usable(cpu)) [[unlikely]]
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   std::byte* to = xmm_at(cpu, uop->dst);
   Vec value = load_vec(to);
   Host::run(value, load_vec(xmm_at(cpu, uop->src)));
   store_vec(to, value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Host, Shape kShape>
-const Uop* packed_memory(Cpu& cpu, const Uop* uop) {
+const Uop* packed_memory(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const std::byte* from = SrcMem<kShape>::template locate<Part16>(cpu, uop);
   if (from == nullptr || !sse_usable(cpu) || !is_aligned(from)) [[unlikely]] {
-    return run_semantic(cpu, uop);
+    return run_semantic(cpu, uop, ahead);
   }
   std::byte* to = xmm_at(cpu, uop->dst);
   Vec value = load_vec(to);
   Host::run(value, load_vec(from));
   store_vec(to, value);
-  return go_on(cpu, uop);
+  return go_on(cpu, uop, ahead);
 }
 
 template <class Host>
