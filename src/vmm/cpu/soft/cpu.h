@@ -110,7 +110,7 @@ struct TlbEntry {
   std::uint64_t tag;
   std::byte* host;
 };
-inline constexpr std::size_t kTlbEntries = 512;
+inline constexpr std::size_t kTlbEntries = 2048;
 
 // One slot of a jump cache: where the block of a guest-virtual address in 64-bit mode is.
 struct Uop;

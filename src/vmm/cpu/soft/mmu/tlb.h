@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/mmu/physical_memory.h"
@@ -78,13 +79,13 @@ class SlotSet {
 class TlbBank {
  public:
   TlbBank() {
-    for (std::size_t i = 0; i < kTlbEntries; ++i) clear_slot(i);
-    for (std::size_t i = 0; i < kFetchEntries; ++i) clear_fetch(i);
+    clear_slot(0);
+    clear_fetch(0);
     clear_jump(0);
   }
 
-  const TlbEntry* reads() const { return read_.data(); }
-  const TlbEntry* writes() const { return write_.data(); }
+  const TlbEntry* reads() const { return read_.get(); }
+  const TlbEntry* writes() const { return write_.get(); }
   const JumpEntry* jumps() const { return jump_.get(); }
   const FetchEntry& fetch(std::uint64_t linear) const {
     return fetch_[(linear / kPageSize) % kFetchEntries];
@@ -182,27 +183,33 @@ class TlbBank {
     largest = largest < page_shift ? page_shift : largest;
   }
   static std::size_t slot_of(std::uint64_t linear) { return (linear / kPageSize) % kTlbEntries; }
-  // The address of a page that belongs into another slot, so that no address hits.
-  static std::uint64_t empty_tag(std::size_t slot) { return (slot ^ 1) * kPageSize; }
+  // Belongs into another slot, so that no address hits; of all slots but one it is 0, as fresh
+  // memory has it.
+  static std::uint64_t empty_tag(std::size_t slot) { return slot == 0 ? kPageSize : 0; }
   void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
   void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
-  // The address is one that belongs into another slot; of all slots but one that is 0, as fresh
-  // memory has it.
-  void clear_jump(std::size_t slot) { jump_[slot] = {slot == 0 ? 1u : 0u, nullptr}; }
+  void clear_jump(std::size_t slot) { jump_[slot] = {empty_tag(slot), nullptr}; }
   void flush_jumps() {
     jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
     jump_local_ = {};
   }
 
-  std::array<TlbEntry, kTlbEntries> read_, write_;
-  std::array<FetchEntry, kFetchEntries> fetch_;
-  SlotSet<kTlbEntries> filled_, local_;
-  // Large and mostly unused: from calloc(), so that it costs memory only where it is used.
+  // Large and mostly unused: from calloc(), so that they cost memory only where they are used.
   struct Free {
-    void operator()(JumpEntry* entries) const { std::free(entries); }
+    void operator()(void* entries) const { std::free(entries); }
   };
-  std::unique_ptr<JumpEntry[], Free> jump_{
-      static_cast<JumpEntry*>(std::calloc(kJumpEntries, sizeof(JumpEntry)))};
+  template <class T>
+  using Table = std::unique_ptr<T[], Free>;
+  template <class T>
+  static Table<T> table(std::size_t count) {
+    auto* entries = static_cast<T*>(std::calloc(count, sizeof(T)));
+    if (entries == nullptr) throw std::bad_alloc();
+    return Table<T>(entries);
+  }
+  Table<TlbEntry> read_ = table<TlbEntry>(kTlbEntries), write_ = table<TlbEntry>(kTlbEntries);
+  Table<FetchEntry> fetch_ = table<FetchEntry>(kFetchEntries);
+  Table<JumpEntry> jump_ = table<JumpEntry>(kJumpEntries);
+  SlotSet<kTlbEntries> filled_, local_;
   SlotSet<kFetchEntries> fetch_filled_, fetch_local_;
   SlotSet<kJumpEntries> jump_filled_, jump_local_;
   // Of the translations in each half of the address space: kernels use large pages for themselves,
