@@ -42,6 +42,7 @@ class SoftVm final : public EngineVm {
   static Result<std::unique_ptr<EngineVm>> create(const SoftConfig& config);
 
   std::string_view engine_name() const override { return "soft"; }
+  std::string_view kernel_words() const override { return soft::kSoftKernelWords; }
   EngineCpu cpu() const override { return describe_cpu(config_.cpu_model, supported_); }
   Status map_memory(const GuestMemory& memory) override;
   Result<std::unique_ptr<IrqLine>> irq_line(std::uint32_t gsi) override {
@@ -134,6 +135,7 @@ Result<std::unique_ptr<EngineVcpu>> SoftVm::create_vcpu(std::uint32_t index, std
     return fail(Code::kInternal, "a vCPU was created before its memory, or twice");
   }
   auto leaves = SM_TRY(build_cpuid(config_.cpu_model, supported_, CpuPlace{index, count}));
+  soft::show_arch_capabilities(leaves);
   const soft::ExecutionOptions options{.reference = config_.debug.reference,
                                        .instructions_per_run = config_.debug.instructions_per_run,
                                        .virtual_time = virtual_time_.get(),

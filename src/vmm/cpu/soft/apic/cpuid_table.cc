@@ -28,11 +28,9 @@ constexpr std::uint32_t text(std::string_view four) {
 
 constexpr std::uint32_t kMaxBasic = 0x16, kMaxHypervisor = 0x40000001, kMaxExtended = 0x80000008;
 
-// Family 6, model 0x36, stepping 1: a processor without speculative execution. That is the truth
-// about an interpreter, and the reason for the choice: kernels know that such a processor needs no
-// separate page tables, no return trampolines and no flushes on the way out, all of which cost
-// instructions on every system call.
-constexpr std::uint32_t kSignature = 0x0003'0661;
+// Family 6, model 0x2C, stepping 2: the first processors that had most of these features and still
+// no AVX. C libraries know of them that copies need no alignment, and use REP MOVSB only then.
+constexpr std::uint32_t kSignature = 0x0002'06C2;
 constexpr std::uint32_t kCacheLine = 64;
 
 // Spec: SDM vol. 2, CPUID.
@@ -163,6 +161,12 @@ std::vector<CpuidLeaf> soft_supported_cpuid(std::uint32_t tsc_khz) {
     return a.function != b.function ? a.function < b.function : a.index < b.index;
   });
   return leaves;
+}
+
+void show_arch_capabilities(std::vector<CpuidLeaf>& leaves) {
+  for (CpuidLeaf& leaf : leaves) {
+    if (leaf.function == 7 && leaf.index == 0) leaf.edx |= bits(29);
+  }
 }
 
 CpuidLeaf lookup_cpuid(std::span<const CpuidLeaf> leaves, std::uint32_t function,

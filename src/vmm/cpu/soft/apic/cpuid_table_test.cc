@@ -71,6 +71,14 @@ TEST(SoftCpuid, names) {
   EXPECT_EQ(text({brand.eax, brand.ebx, brand.ecx, brand.edx}), "supermachine sof");
 }
 
+TEST(SoftCpuid, arch_capabilities_are_shown_and_no_part_of_a_model) {
+  auto leaves = model();
+  EXPECT_FALSE(has(lookup_cpuid(leaves, 7, 0).edx, 29));
+  EXPECT_FALSE(has(lookup_cpuid(soft_supported_cpuid(kKhz), 7, 0).edx, 29));
+  show_arch_capabilities(leaves);
+  EXPECT_TRUE(has(lookup_cpuid(leaves, 7, 0).edx, 29));
+}
+
 TEST(SoftCpuid, paravirtual_features_leave_out_asynchronous_page_faults) {
   const std::uint32_t features = lookup_cpuid(model(), 0x40000001, 0).eax;
   for (const unsigned bit : {1u, 3u, 5u, 6u, 7u, 9u, 11u, 13u, 24u}) {

@@ -41,13 +41,20 @@ constexpr PlainRegister kPlain[] = {
     {msr::kTscAux, &Cpu::tsc_aux, is_32bit},
 };
 
-// Registers that kernels look at without asking CPUID: a constant, and writes change nothing.
+// RDCL_NO SSB_NO MDS_NO PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO BHI_NO PBRSB_NO GDS_NO
+// RFDS_NO ITS_NO: what reads past a check of privilege or through buffers of a real processor.
+constexpr std::uint64_t kNotAffected =
+    1ull << 0 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 13 | 1ull << 14 |
+    1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 62;
+
+// Registers whose value is constant. Kernels look at most of them without asking CPUID.
 struct ConstantRegister {
   std::uint32_t index;
   std::uint64_t value;
   bool writable;
 };
 constexpr ConstantRegister kConstant[] = {
+    {msr::kArchCapabilities, kNotAffected, false},
     {0x17, 0, false},   // IA32_PLATFORM_ID
     {0x2A, 0, true},    // EBL_CR_POWERON
     {0x34, 0, false},   // SMI_COUNT

@@ -63,7 +63,7 @@ class RunFinder {
   const Run& run() const { return run_; }
 
  private:
-  std::uint32_t whole(std::uint32_t bytes) const { return bytes / size_ * size_; }
+  std::uint32_t whole(std::uint32_t bytes) const { return bytes & ~(size_ - 1); }
 
   StringRegisters& registers_;
   std::uint32_t size_;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "vmm/cpu/soft/exec/operand.h"
@@ -42,9 +43,10 @@ class StringRegisters {
   // Of `limit` bytes those that lie before `offset` wraps and are of elements still to do.
   std::uint32_t bytes_before_wrap(std::uint64_t offset, std::uint32_t limit) const {
     const std::uint64_t last = address_mask(width()) - offset;
-    const std::uint64_t elements = std::min<std::uint64_t>(count(), limit / insn_.operand_size);
+    const int shift = std::countr_zero(unsigned{insn_.operand_size});
+    const std::uint64_t elements = std::min<std::uint64_t>(count(), limit >> shift);
     return static_cast<std::uint32_t>(
-        std::min(elements * insn_.operand_size, last < limit ? last + 1 : limit));
+        std::min(elements << shift, last < limit ? last + 1 : limit));
   }
 
   // `elements` are done.
@@ -58,7 +60,7 @@ class StringRegisters {
 
   // Bytes to do before that look; one element when the guest single-steps.
   std::uint32_t budget() const {
-    constexpr std::uint32_t kChunk = 4096;
+    constexpr std::uint32_t kChunk = 16384;
     return (cpu_.other_flags & eflags::kTf) != 0 ? insn_.operand_size : kChunk;
   }
 

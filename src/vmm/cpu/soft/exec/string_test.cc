@@ -41,19 +41,19 @@ class Strings : public ::testing::TestWithParam<bool> {
   IntegerCpu cpu;
 };
 
-TEST_P(Strings, MoveLooksForInterruptsEvery4KiB) {
+TEST_P(Strings, MoveLooksForInterruptsEvery16KiB) {
   start();
-  place(kFrom + 5, kTo + 100, 10000);
+  place(kFrom + 5, kTo + 100, 40000);
   const std::uint64_t rip = cpu.rip;
   EXPECT_EQ(cpu.run({0xF3, 0xA4}), Next::kRepeat);
   EXPECT_EQ(cpu.rip, rip);
-  expect_place(kFrom + 5 + 4096, kTo + 100 + 4096, 10000 - 4096);
+  expect_place(kFrom + 5 + 16384, kTo + 100 + 16384, 40000 - 16384);
   EXPECT_EQ(cpu.run_to_end({0xF3, 0xA4}), Next::kNext);
   EXPECT_EQ(cpu.looks, 1u);
-  expect_place(kFrom + 10005, kTo + 10100, 0);
-  expect_copied(kFrom + 5, kTo + 100, 10000);
+  expect_place(kFrom + 40005, kTo + 40100, 0);
+  expect_copied(kFrom + 5, kTo + 100, 40000);
   EXPECT_EQ(cpu.ram[kTo + 99], 0);
-  EXPECT_EQ(cpu.ram[kTo + 10100], 0);
+  EXPECT_EQ(cpu.ram[kTo + 40100], 0);
 }
 
 TEST_P(Strings, MoveStopsAtAFaultAndGoesOn) {
@@ -165,11 +165,11 @@ TEST_P(Strings, CountOfZeroTouchesNothing) {
 
 TEST_P(Strings, ScanFindsAcrossChunks) {
   start();
-  cpu.ram[kTo + 9000] = 0x7E;
+  cpu.ram[kTo + 35000] = 0x7E;
   cpu.set(kRax, 0x7E);
-  place(0, kTo, 20000);
+  place(0, kTo, 50000);
   EXPECT_EQ(cpu.run_to_end({0xF2, 0xAE}), Next::kNext);
-  expect_place(0, kTo + 9001, 20000 - 9001);
+  expect_place(0, kTo + 35001, 50000 - 35001);
   EXPECT_TRUE(cpu.status.zf());
   EXPECT_EQ(cpu.looks, 2u);
 }

@@ -408,6 +408,8 @@ TEST_F(System, ConstantMsrs) {
   expect_fault(wrmsr(0x3A, 5), kGp);
   EXPECT_EQ(wrmsr(0x8B, 7), Next::kNext);
   EXPECT_EQ(rdmsr(0x8B), 0u);
+  EXPECT_EQ(rdmsr(msr::kArchCapabilities) & 0x31, 0x31u);
+  expect_fault(wrmsr(msr::kArchCapabilities, 0), kGp);
 }
 
 // ---- What the processor tells of itself ---------------------------------------------------------
