@@ -43,9 +43,9 @@ constexpr PlainRegister kPlain[] = {
 
 // RDCL_NO SSB_NO MDS_NO PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO BHI_NO PBRSB_NO GDS_NO
 // RFDS_NO ITS_NO: what reads past a check of privilege or through buffers of a real processor.
-constexpr std::uint64_t kNotAffected =
-    1ull << 0 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 13 | 1ull << 14 |
-    1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 62;
+constexpr std::uint64_t kNotAffected = 1ull << 0 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 |
+                                       1ull << 13 | 1ull << 14 | 1ull << 15 | 1ull << 20 |
+                                       1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 62;
 
 // Registers whose value is constant. Kernels look at most of them without asking CPUID.
 struct ConstantRegister {
@@ -65,19 +65,21 @@ constexpr ConstantRegister kConstant[] = {
     {0x140, 0, true},   // MISC_FEATURES_ENABLES
     {0x1D9, 0, true},   // IA32_DEBUGCTL: no branch tracing
     {0x1DB, 0, false},  // last branch and exception records
-    {0x1DC, 0, false},     {0x1DD, 0, false},
-    {0x1DE, 0, false},     {0x2FF, 0, true},  // IA32_MTRR_DEF_TYPE
-    {0xC0010010, 0, true},                    // SYSCFG
-    {0xC0010015, 0, true},                    // HWCR
-    {0xC001001F, 0, true},                    // NB_CFG
-    {0xC0010055, 0, true},                    // interrupt pending message
-    {0xC0010112, 0, true},                    // SMM_ADDR
-    {0xC0010140, 0, true},                    // OSVW_ID_LENGTH: no errata are listed
-    {0xC0010141, 0, true},                    // OSVW_STATUS
-    {0xC0011020, 0, true},                    // LS_CFG
-    {0xC0011022, 0, true},                    // DC_CFG
-    {0xC0011029, 2, true},                    // DE_CFG: LFENCE serialises
-    {0xC001102A, 0, true},                    // BU_CFG2
+    {0x1DC, 0, false},
+    {0x1DD, 0, false},
+    {0x1DE, 0, false},
+    {0x2FF, 0, true},       // IA32_MTRR_DEF_TYPE
+    {0xC0010010, 0, true},  // SYSCFG
+    {0xC0010015, 0, true},  // HWCR
+    {0xC001001F, 0, true},  // NB_CFG
+    {0xC0010055, 0, true},  // interrupt pending message
+    {0xC0010112, 0, true},  // SMM_ADDR
+    {0xC0010140, 0, true},  // OSVW_ID_LENGTH: no errata are listed
+    {0xC0010141, 0, true},  // OSVW_STATUS
+    {0xC0011020, 0, true},  // LS_CFG
+    {0xC0011022, 0, true},  // DC_CFG
+    {0xC0011029, 2, true},  // DE_CFG: LFENCE serialises
+    {0xC001102A, 0, true},  // BU_CFG2
 };
 
 template <class Table>
