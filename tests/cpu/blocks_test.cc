@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "tests/cpu/flat_machine.h"
+#include "vmm/cpu/soft/fast/block.h"
 #include "vmm/cpu/soft/fast/run.h"
+#include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/semantic.h"
 
 namespace sm::cpu_test {
@@ -249,6 +251,30 @@ TEST_F(BlocksTest, code_without_end_does_not_fill_memory) {
   }
   EXPECT_GE(cpu().blocks.blocks_made, 2000u);
   EXPECT_GE(machine_.drops(), 1999u);
+}
+
+// More than the smallest chunk, the growing ones and a huge page hold.
+TEST(BlockMemory, grows_keeps_what_it_has_and_begins_anew) {
+  constexpr std::size_t kPieces = 8000, kSlots = soft::kMaxBlock + 2;
+  soft::BlockMemory memory;
+  const soft::BlockMemory::Slot* first = nullptr;
+  for (int round = 0; round < 2; ++round) {
+    std::vector<soft::BlockMemory::Slot*> pieces;
+    for (std::size_t i = 0; i < kPieces; ++i) {
+      pieces.push_back(memory.add_slots(kSlots));
+      std::memset(pieces.back()->bytes, static_cast<int>(i % 251), kSlots * sizeof(soft::Uop));
+      // As handlers do behind a block; the address sanitizer sees whether that is memory.
+      [[maybe_unused]] const volatile std::byte behind = pieces.back()[kSlots].bytes[0];
+    }
+    if (round == 0) first = pieces.front();
+    EXPECT_EQ(pieces.front(), first);
+    for (std::size_t i = 0; i < kPieces; ++i) {
+      const std::byte value{static_cast<std::uint8_t>(i % 251)};
+      ASSERT_EQ(pieces[i][0].bytes[0], value);
+      ASSERT_EQ(pieces[i][kSlots - 1].bytes[sizeof(soft::Uop) - 1], value);
+    }
+    memory.clear();
+  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "vmm/cpu/soft/cpu.h"
+#include "vmm/cpu/soft/semantic.h"
 
 namespace sm::cpu_fuzz {
 
@@ -90,6 +91,27 @@ bool has_memory(const soft::Insn& insn) {
   });
 }
 
+bool is_canonical(std::uint64_t address) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << 16) >> 16) == address;
+}
+
+// Of the memory operand, before a segment's base is added.
+std::uint64_t offset_of(const soft::Insn& insn, const MachineState& state) {
+  const auto value = [&](std::uint8_t reg) {
+    if (reg == soft::kRipRegister) return state.rip + insn.length;
+    return reg < state.gpr.size() ? state.gpr[reg] : 0;
+  };
+  return value(insn.base) + (value(insn.index) << insn.scale) +
+         static_cast<std::uint64_t>(insn.displacement);
+}
+
+// An offset that is not canonical is refused there even where the segment's base makes it so.
+bool refuses_offset(const soft::Insn& insn, const MachineState& before, const Outcome& native) {
+  return native.faulted && native.fault.vector == soft::vector::kProtection && has_memory(insn) &&
+         insn.segment >= soft::Segment::kFs && insn.address_size == 8 &&
+         !is_canonical(offset_of(insn, before));
+}
+
 // What stands before the opcode.
 struct Prefixes {
   bool operand_size = false, repeat = false;
@@ -151,6 +173,7 @@ bool host_ends_otherwise(const soft::Insn& insn, const MachineState& before,
     if (insn.address_size == 4 && (native.faulted || is_empty)) return true;
     return native.faulted && (insn.op == Op::kScas || insn.op == Op::kCmps);
   }
+  if (refuses_offset(insn, before, native)) return true;
   return native.faulted && is_x87_store(insn) && (before.fx.control & kAllMasked) != kAllMasked;
 }
 

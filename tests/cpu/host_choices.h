@@ -16,8 +16,8 @@ namespace sm::cpu_fuzz {
 bool host_reads_otherwise(const soft::Insn& insn, const Text& text);
 
 // By what came of it: the host looks at the memory operand before exceptions that are not masked,
-// has changed flags or not yet cut a counter when a string instruction faults, and knows one more
-// bit of MXCSR.
+// has changed flags or not yet cut a counter when a string instruction faults, knows one more
+// bit of MXCSR, and wants offsets canonical before it adds the base of FS or GS.
 bool host_ends_otherwise(const soft::Insn& insn, const MachineState& before, const Outcome& native);
 
 // In memory only: FXSAVE says what MXCSR may hold; a call to nowhere has not pushed yet.
