@@ -319,6 +319,7 @@ TEST(Resume, AnotherConnectionFeedsTheMainWorkloadOfACopy) {
     host.send(agent::encode_data(agent::Stream::kStdin, as_byte_span(piece)));
     rest.remove_prefix(piece.size());
   }
+  host.wait_until_taken();  // what is still under way is lost with the connection
   machine.restore(1);
   host.close();
   ASSERT_TRUE(machine.resume(request_for(1)).report.has_value());

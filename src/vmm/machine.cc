@@ -115,12 +115,10 @@ Status Machine::load(const VmConfig& config) {
   const FileSource kernel = SM_TRY_WITH(FileSource::open(config.kernel.get()), "kernel");
   std::optional<FileSource> initramfs;
   const SpanSource extra(config.extra_initramfs);
-  std::string command_line(engine_->kernel_words());
-  if (!command_line.empty()) command_line += ' ';
-  command_line += config.command_line;
   LinuxBoot boot{.kernel = &kernel,
                  .initrd = {},
-                 .command_line = std::move(command_line),
+                 .engine_words = engine_->kernel_words(),
+                 .command_line = config.command_line,
                  .virtio_devices = static_cast<std::uint32_t>(transports_.size()),
                  .vcpus = config.vcpus};
   if (config.initramfs) {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "vmm/cpu/soft/cpu.h"
+#include "vmm/cpu/soft/event/descriptor.h"
 #include "vmm/cpu/soft/semantic.h"
 
 namespace sm::cpu_fuzz {
@@ -91,10 +92,6 @@ bool has_memory(const soft::Insn& insn) {
   });
 }
 
-bool is_canonical(std::uint64_t address) {
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << 16) >> 16) == address;
-}
-
 // Of the memory operand, before a segment's base is added.
 std::uint64_t offset_of(const soft::Insn& insn, const MachineState& state) {
   const auto value = [&](std::uint8_t reg) {
@@ -109,7 +106,7 @@ std::uint64_t offset_of(const soft::Insn& insn, const MachineState& state) {
 bool refuses_offset(const soft::Insn& insn, const MachineState& before, const Outcome& native) {
   return native.faulted && native.fault.vector == soft::vector::kProtection && has_memory(insn) &&
          insn.segment >= soft::Segment::kFs && insn.address_size == 8 &&
-         !is_canonical(offset_of(insn, before));
+         !soft::is_canonical_address(offset_of(insn, before));
 }
 
 // What stands before the opcode.

@@ -2,8 +2,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -211,6 +213,13 @@ Outcome HostConnection::finish(std::string_view input, std::uint32_t window) {
   }
   outcome_.closed = ended_;
   return outcome_;
+}
+
+void HostConnection::wait_until_taken() const {
+  EXPECT_TRUE(eventually([this] {
+    int left = 0;
+    return ::ioctl(socket_.get(), SIOCOUTQ, &left) == 0 && left == 0;
+  }));
 }
 
 void HostConnection::expect_output(std::string_view text) {

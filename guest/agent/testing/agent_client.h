@@ -49,6 +49,8 @@ class HostConnection {
   void no_input() { input_ended_ = true; }
   // Receives until the wanted text is in the output.
   void expect_output(std::string_view text);
+  // Until the agent has taken all that was sent.
+  void wait_until_taken() const;
   void close() { socket_.reset(); }
   const Outcome& so_far() const { return outcome_; }
 

@@ -23,6 +23,7 @@ Result<CommandLinePlacement> write_command_line(GuestMemory& memory, const Linux
     SM_TRY_STATUS(line.add_virtio_mmio(addr_map::virtio_base(slot), addr_map::kVirtioMmioSize,
                                        addr_map::virtio_gsi(slot)));
   }
+  SM_TRY_STATUS(line.append(boot.engine_words, "the engine's words"));
   SM_TRY_STATUS(line.append(boot.command_line, "--cmdline"));
   SM_TRY_STATUS(line.write(memory));
   return CommandLinePlacement{.start = GuestPhysAddr(addr_map::kCommandLine),

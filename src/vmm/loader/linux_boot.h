@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -19,6 +20,7 @@ namespace sm {
 struct LinuxBoot {
   const ByteSource* kernel = nullptr;
   std::vector<const ByteSource*> initrd;  // cpio archives, later ones win; may be empty
+  std::string_view engine_words;          // before the command line
   std::string command_line;
   std::uint32_t virtio_devices = 0;  // slots 0..n-1 are announced to the kernel
   std::uint32_t vcpus = 1;

@@ -220,6 +220,7 @@ TEST(LinuxBoot, places_everything_and_devices_come_first) {
   const SpanSource config(as_byte_span("conf"));
   const LinuxBoot boot{.kernel = &kernel,
                        .initrd = {&config},
+                       .engine_words = "nopti",
                        .command_line = "quiet -- x",
                        .virtio_devices = 2,
                        .vcpus = 2};
@@ -228,7 +229,7 @@ TEST(LinuxBoot, places_everything_and_devices_come_first) {
   EXPECT_EQ(+params.hdr.ramdisk_size, 4u);
   EXPECT_EQ(guest_text(*memory, params.hdr.ramdisk_image, 4), "conf");
   const std::string expected =
-      "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 quiet -- x";
+      "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 nopti quiet -- x";
   EXPECT_EQ(guest_text(*memory, params.hdr.cmd_line_ptr, expected.size() + 1),
             expected + std::string(1, '\0'));
   EXPECT_EQ(guest_text(*memory, addr_map::kMpTable, 4), "_MP_");

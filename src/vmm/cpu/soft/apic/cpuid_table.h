@@ -15,7 +15,8 @@ namespace sm::soft {
 std::vector<CpuidLeaf> soft_supported_cpuid(std::uint32_t tsc_khz);
 
 // Adds ARCH_CAPABILITIES, whose register says which faults of real processors this one is free of.
-// No part of a model: kernels look once, when they boot, so a restore elsewhere needs it not.
+// No part of a model: kernels look once, when they boot, so that no other host has to have it for
+// a restore. What they have decided then stays as it is there.
 void show_arch_capabilities(std::vector<CpuidLeaf>& leaves);
 
 // Against speculation past branches, the kind that is left, the kernel's means (trampolines for

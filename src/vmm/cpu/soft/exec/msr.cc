@@ -42,7 +42,7 @@ constexpr PlainRegister kPlain[] = {
 };
 
 // RDCL_NO SSB_NO MDS_NO PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO BHI_NO PBRSB_NO GDS_NO
-// RFDS_NO ITS_NO: what reads past a check of privilege or through buffers of a real processor.
+// RFDS_NO ITS_NO: faults of real processors' checks of privilege, buffers and predictors.
 constexpr std::uint64_t kNotAffected = 1ull << 0 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 |
                                        1ull << 13 | 1ull << 14 | 1ull << 15 | 1ull << 20 |
                                        1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 62;

@@ -10,10 +10,10 @@
 namespace sm::soft {
 
 namespace msr {
-inline constexpr std::uint32_t kArchCapabilities = 0x10A, kSysenterCs = 0x174, kSysenterEsp = 0x175, kSysenterEip = 0x176,
-                               kMiscEnable = 0x1A0, kPat = 0x277, kEfer = 0xC0000080,
-                               kStar = 0xC0000081, kLstar = 0xC0000082, kCstar = 0xC0000083,
-                               kSyscallMask = 0xC0000084, kFsBase = 0xC0000100,
+inline constexpr std::uint32_t kArchCapabilities = 0x10A, kSysenterCs = 0x174, kSysenterEsp = 0x175,
+                               kSysenterEip = 0x176, kMiscEnable = 0x1A0, kPat = 0x277,
+                               kEfer = 0xC0000080, kStar = 0xC0000081, kLstar = 0xC0000082,
+                               kCstar = 0xC0000083, kSyscallMask = 0xC0000084, kFsBase = 0xC0000100,
                                kGsBase = 0xC0000101, kKernelGsBase = 0xC0000102,
                                kTscAux = 0xC0000103;
 }

@@ -45,8 +45,7 @@ class StringRegisters {
     const std::uint64_t last = address_mask(width()) - offset;
     const int shift = std::countr_zero(unsigned{insn_.operand_size});
     const std::uint64_t elements = std::min<std::uint64_t>(count(), limit >> shift);
-    return static_cast<std::uint32_t>(
-        std::min(elements << shift, last < limit ? last + 1 : limit));
+    return static_cast<std::uint32_t>(std::min(elements << shift, last < limit ? last + 1 : limit));
   }
 
   // `elements` are done.

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <new>
 
@@ -13,10 +12,8 @@ namespace {
 
 constexpr std::size_t kSmallChunk = 64U << 10U, kHugePage = 2U << 20U;
 
-std::byte* new_chunk(std::size_t bytes) {
-  const std::size_t alignment = bytes < kHugePage ? 4096 : kHugePage;
-  auto* chunk = static_cast<std::byte*>(std::aligned_alloc(alignment, bytes));
-  if (chunk == nullptr) throw std::bad_alloc();
+std::byte* new_chunk(std::size_t bytes, std::align_val_t alignment) {
+  auto* chunk = static_cast<std::byte*>(::operator new(bytes, alignment));
   if (bytes == kHugePage) ::madvise(chunk, bytes, MADV_HUGEPAGE);
   // All pages in one call instead of a fault for each. Older hosts do not know it: then those.
   ::madvise(chunk, bytes, MADV_POPULATE_WRITE);
@@ -29,7 +26,8 @@ template <class T>
 T* BlockMemory::Arena<T>::add(std::size_t count) {
   if (count > left_) {
     const std::size_t bytes = std::clamp(bytes_, kSmallChunk, largest_chunk_);
-    chunks_.emplace_back(new_chunk(bytes));
+    const std::align_val_t alignment{bytes < kHugePage ? 4096 : kHugePage};
+    chunks_.emplace_back(new_chunk(bytes, alignment), Free{alignment});
     use_last_chunk(bytes);
     bytes_ += bytes;
   }
@@ -48,7 +46,7 @@ void BlockMemory::Arena<T>::use_last_chunk(std::size_t bytes) {
 template <class T>
 void BlockMemory::Arena<T>::clear() {
   if (chunks_.empty()) return;
-  chunks_.resize(1);
+  chunks_.erase(chunks_.begin() + 1, chunks_.end());
   use_last_chunk(kSmallChunk);
   bytes_ = kSmallChunk;
 }

@@ -5,8 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -31,8 +31,8 @@ class BlockMemory {
   void clear();
 
  private:
-  // Chunks that grow with what there is, so that little code takes little memory. Behind what they
-  // hand out there is always one element that may be read: see go_on().
+  // Chunks that grow with what there is, up to a limit, so that little code takes little memory.
+  // Behind what they hand out there is always one element that may be read: see go_on().
   template <class T>
   class Arena {
    public:
@@ -44,7 +44,8 @@ class BlockMemory {
     void use_last_chunk(std::size_t bytes);
 
     struct Free {
-      void operator()(std::byte* chunk) const { std::free(chunk); }
+      std::align_val_t alignment;
+      void operator()(std::byte* chunk) const { ::operator delete(chunk, alignment); }
     };
     std::vector<std::unique_ptr<std::byte, Free>> chunks_;
     const std::size_t largest_chunk_;

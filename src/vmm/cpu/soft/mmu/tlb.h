@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <new>
 
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/mmu/physical_memory.h"
@@ -203,7 +202,7 @@ class TlbBank {
   template <class T>
   static Table<T> table(std::size_t count) {
     auto* entries = static_cast<T*>(std::calloc(count, sizeof(T)));
-    if (entries == nullptr) throw std::bad_alloc();
+    if (entries == nullptr) std::abort();
     return Table<T>(entries);
   }
   Table<TlbEntry> read_ = table<TlbEntry>(kTlbEntries), write_ = table<TlbEntry>(kTlbEntries);
