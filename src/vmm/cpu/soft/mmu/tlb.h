@@ -147,8 +147,10 @@ class TlbBank {
   }
   // All slices of the page that holds `linear`, however large it is.
   void flush_page(std::uint64_t linear) {
-    clear_slot(slot_of(linear));
-    clear_fetch((linear / kPageSize) % kFetchEntries);
+    // Of every bank, most of which have nothing there and perhaps no memory yet.
+    if (filled_.has(slot_of(linear))) clear_slot(slot_of(linear));
+    const std::size_t fetch = (linear / kPageSize) % kFetchEntries;
+    if (fetch_filled_.has(fetch)) clear_fetch(fetch);
     const std::uint32_t shift = largest_shift_[half_of(linear)];
     if (shift == kSmallShift) {
       constexpr std::size_t kGroups = kJumpEntries / kJumpsPerPage;
