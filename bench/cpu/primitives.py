@@ -48,7 +48,7 @@ def make_initramfs(program, folder):
 
 
 def make_disk(folder):
-    """The host's Python with its standard library, as an image's layer has it."""
+    """The host's Python with its standard library, all of it packed with LZ4."""
     root = os.path.join(folder, "python")
     program = os.path.realpath("/usr/bin/python3")
     version = os.path.basename(program)
