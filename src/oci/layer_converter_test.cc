@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <random>
 #include <set>
 
 #include "base/bytes.h"
@@ -418,6 +419,25 @@ TEST_F(LayerConverterTest, leftovers_of_aufs_are_dropped) {
 }
 
 // --- merging ---
+
+// Of each KiB the first `random` bytes cannot be packed, the others to next to nothing.
+std::string packable_text(std::size_t bytes, std::size_t random) {
+  std::mt19937 source(1);  // NOLINT: the same each time
+  std::string text(bytes, 'x');
+  for (std::size_t i = 0; i < bytes; ++i) {
+    if (i % 1024 < random) text[i] = static_cast<char>(source());
+  }
+  return text;
+}
+
+TEST_F(LayerConverterTest, blocks_are_packed_where_they_get_much_smaller) {
+  constexpr std::size_t kMiB = 1 << 20;
+  const std::string hardly = packable_text(kMiB, 768), well = packable_text(kMiB, 256);
+  EXPECT_EQ(read({TarBuilder().file("f", hardly).finish()}).at("f").data, hardly);
+  EXPECT_GT(last_.image_size, kMiB);
+  EXPECT_EQ(read({TarBuilder().file("f", well).finish()}).at("f").data, well);
+  EXPECT_LT(last_.image_size, kMiB / 2);
+}
 
 TEST_F(LayerConverterTest, merged_layers_hide_and_replace) {
   TarBuilder base;
