@@ -3,6 +3,7 @@
 #include <array>
 
 #include "vmm/cpu/soft/exec/flags.h"
+#include "vmm/cpu/soft/exec/operand.h"
 #include "vmm/cpu/soft/fast/select.h"
 
 namespace sm::soft::fast {
@@ -41,6 +42,26 @@ const Uop* cmpxchg(Cpu& cpu, const Uop* uop, Ahead ahead) {
   }
   host::sub(wanted, old, cpu.status);
   if (old != wanted) write_gpr_at<T>(cpu, kRax * 8, old);
+  return go_on(cpu, uop, ahead);
+}
+
+// CMPXCHG16B without LOCK, as kernels have it for what belongs to one processor.
+template <Shape kShape>
+const Uop* cmpxchg16b(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  using Pair = std::array<std::uint64_t, 2>;
+  const std::uint64_t address = address_of<kShape>(cpu, uop);
+  std::byte* at = find_bytes(cpu.write_tlb, address, sizeof(Pair));
+  if (at == nullptr || address % sizeof(Pair) != 0) [[unlikely]]
+    return run_semantic(cpu, uop, ahead);
+  const auto old = load_from<Pair>(at);
+  const bool same = old[0] == cpu.gpr[kRax] && old[1] == cpu.gpr[kRdx];
+  cpu.status = with_flag(cpu.status, eflags::kZf, same);
+  if (same) {
+    store_to(at, Pair{cpu.gpr[kRbx], cpu.gpr[kRcx]});
+  } else {
+    cpu.gpr[kRax] = old[0];
+    cpu.gpr[kRdx] = old[1];
+  }
   return go_on(cpu, uop, ahead);
 }
 
@@ -165,6 +186,10 @@ Handler choose(const Family& family, const Insn& insn) {
   return (*family[insn.lock ? 1 : 0][insn.operand[0].size == 8 ? 1 : 0])[shape_index(insn)];
 }
 Handler select_cmpxchg(const Choice& choice) { return choose(kCmpxchgFamily, choice.insn); }
+Handler select_cmpxchg16b(const Choice& choice) {
+  static constexpr ByShape kHandlers = by_shape([]<Shape s>() -> Handler { return cmpxchg16b<s>; });
+  return kHandlers[shape_index(choice.insn)];
+}
 Handler select_xadd(const Choice& choice) { return choose(kXaddFamily, choice.insn); }
 
 }  // namespace
@@ -206,6 +231,7 @@ Handler select_xchg_memory(const Insn& insn, Uop& uop) {
 std::span<const SelectEntry> atomic_selects() {
   static constexpr std::array kEntries = std::to_array<SelectEntry>({
       {Op::kCmpxchg, select_cmpxchg},
+      {Op::kCmpxchg16b, select_cmpxchg16b},
       {Op::kXadd, select_xadd},
   });
   return kEntries;

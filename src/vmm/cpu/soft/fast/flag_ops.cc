@@ -1,5 +1,9 @@
-// PUSHF and the interrupt flag, as kernels use them around every lock.
+// PUSHF, single flags and SWAPGS: what kernels do at every entry, around locks and around copies
+// from and to programs.
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
 
 #include "vmm/cpu/soft/fast/select.h"
 
@@ -40,10 +44,40 @@ const Uop* sti_inside(Cpu& cpu, const Uop* uop, Ahead ahead) {
   return go_on(cpu, uop, ahead);
 }
 
+const Uop* cld(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  cpu.other_flags &= ~eflags::kDf;
+  return go_on(cpu, uop, ahead);
+}
+
+// STAC and CLAC. No translation depends on the flag: accesses to user pages that it allows or
+// forbids are slow cases. (At CPL 3, where it is about alignment, these instructions are not
+// allowed.)
+template <bool kValue>
+const Uop* change_access_flag(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  if (cpu.cpl != 0) [[unlikely]]
+    return run_semantic(cpu, uop, ahead);
+  if constexpr (kValue) {
+    cpu.other_flags |= eflags::kAc;
+  } else {
+    cpu.other_flags &= ~eflags::kAc;
+  }
+  return go_on(cpu, uop, ahead);
+}
+
+const Uop* swapgs(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  if (cpu.cpl != 0) [[unlikely]]
+    return run_semantic(cpu, uop, ahead);
+  std::swap(cpu.segment[static_cast<std::size_t>(Segment::kGs)].base, cpu.kernel_gs_base);
+  return go_on(cpu, uop, ahead);
+}
+
 Handler select_pushf(const Choice& choice) {
   return choice.insn.operand_size == 8 ? pushf : nullptr;
 }
-Handler select_cli(const Choice& /*choice*/) { return cli; }
+template <Handler kHandler>
+Handler always(const Choice& /*choice*/) {
+  return kHandler;
+}
 
 }  // namespace
 
@@ -52,7 +86,11 @@ Handler sti_handler() { return sti_inside; }
 std::span<const SelectEntry> flag_selects() {
   static constexpr std::array kEntries = std::to_array<SelectEntry>({
       {Op::kPushf, select_pushf},
-      {Op::kCli, select_cli},
+      {Op::kCli, always<cli>},
+      {Op::kCld, always<cld>},
+      {Op::kStac, always<change_access_flag<true>>},
+      {Op::kClac, always<change_access_flag<false>>},
+      {Op::kSwapgs, always<swapgs>},
   });
   return kEntries;
 }
