@@ -212,6 +212,121 @@ TEST_F(BlocksTest, calls_and_returns_find_their_blocks) {
   EXPECT_LE(cpu().blocks.lookups, 4u);
 }
 
+// call kOtherCode, from an offset of the page; behind it: add edx, `added`; ud2
+Bytes call_other(std::uint64_t offset, std::uint8_t added) {
+  const auto distance = static_cast<std::uint32_t>(kPage - offset - 5);
+  Bytes bytes{0xE8, 0, 0, 0, 0, 0x83, 0xC2, added, 0x0F, 0x0B};
+  std::memcpy(&bytes[1], &distance, 4);
+  return bytes;
+}
+// add eax, `added`; ret
+Bytes callee(std::uint8_t added) { return {0x83, 0xC0, added, 0xC3}; }
+
+TEST_F(BlocksTest, a_call_to_another_page_follows_changes_of_its_translation) {
+  place(0, call_other(0, 1));
+  place(kPage, callee(1));
+  place(2 * kPage, callee(2));
+  cpu().gpr[soft::kRax] = cpu().gpr[soft::kRdx] = 0;
+  for (int i = 0; i < 4; ++i) run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 4u);
+  EXPECT_EQ(reg(soft::kRdx), 4u);
+  const std::uint64_t lookups = cpu().blocks.lookups;
+  run_at(kCode);
+  EXPECT_EQ(cpu().blocks.lookups, lookups);
+  machine_.map(kOtherCode, kCodeAt + 2 * kPage, kAll);
+  machine_.mmu().invalidate_page(kOtherCode);
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 7u);
+  machine_.map(kOtherCode, kCodeAt + kPage, kAll);
+  machine_.mmu().flush_all();
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 8u);
+  place(kPage, callee(5));
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 13u);
+}
+
+TEST_F(BlocksTest, a_call_in_a_page_with_two_addresses_leads_to_what_is_behind_each) {
+  place(0, call_other(0, 1));
+  place(kPage, callee(1));
+  place(2 * kPage, callee(3));
+  machine_.map(kAlias + kPage, kCodeAt + 2 * kPage, kAll);
+  cpu().gpr[soft::kRax] = 0;
+  for (int i = 0; i < 3; ++i) {
+    run_at(kCode);
+    run_at(kAlias);
+    run_at(kAlias);
+  }
+  EXPECT_EQ(reg(soft::kRax), 3u * (1 + 3 + 3));
+}
+
+TEST_F(BlocksTest, a_return_goes_to_what_is_at_its_address_now) {
+  place(0, call_other(0, 1));
+  place(kPage, callee(1));
+  place(2 * kPage, call_other(0, 3));
+  for (int i = 0; i < 3; ++i) run_at(kCode);
+  cpu().gpr[soft::kRdx] = 0;
+  run_at(kCode, 1);
+  ASSERT_EQ(cpu().rip, kOtherCode);
+  machine_.map(kCode, kCodeAt + 2 * kPage, kAll);
+  machine_.mmu().invalidate_page(kCode);
+  run_at(cpu().rip);
+  EXPECT_EQ(reg(soft::kRdx), 3u);
+  // Also when it was written to.
+  run_at(kCode, 1);
+  ASSERT_EQ(cpu().rip, kOtherCode);
+  place(2 * kPage, call_other(0, 4));
+  run_at(cpu().rip);
+  EXPECT_EQ(reg(soft::kRdx), 7u);
+}
+
+TEST_F(BlocksTest, returns_of_more_calls_than_are_remembered) {
+  // call +5; ud2; nop x3; (at 10) dec ecx; jz +7; call -9; inc eax; ret
+  place(0, {0xE8, 5,    0, 0,    0,    0x0F, 0x0B, 0x90, 0x90, 0x90, 0xFF,
+            0xC9, 0x74, 7, 0xE8, 0xF7, 0xFF, 0xFF, 0xFF, 0xFF, 0xC0, 0xC3});
+  for (int i = 0; i < 3; ++i) {
+    cpu().gpr[soft::kRax] = 0;
+    cpu().gpr[soft::kRcx] = 100;
+    run_at(kCode);
+    EXPECT_EQ(cpu().rip, kCode + 5);
+    EXPECT_EQ(reg(soft::kRax), 99u);
+    EXPECT_EQ(reg(soft::kRsp), kData + 0x800);
+  }
+}
+
+TEST_F(BlocksTest, a_return_that_was_changed_goes_where_it_says) {
+  // call +4; inc eax; ud2; (at 9) add qword [rsp], 2; ret
+  place(0, {0xE8, 4, 0, 0, 0, 0xFF, 0xC0, 0x0F, 0x0B, 0x48, 0x83, 0x04, 0x24, 2, 0xC3});
+  cpu().gpr[soft::kRax] = 0;
+  for (int i = 0; i < 3; ++i) {
+    run_at(kCode);
+    EXPECT_EQ(cpu().rip, kCode + 7);
+  }
+  EXPECT_EQ(reg(soft::kRax), 0u);
+}
+
+// Where some instructions are executed as one, the fault is that of the right one and what came
+// before it is done.
+TEST_F(BlocksTest, faults_at_each_place_of_a_chain) {
+  place(0, {0x50, 0x50, 0x50, 0x50, 0x0F, 0x0B});      // push rax x4; ud2
+  place(0x100, {0x59, 0x59, 0x59, 0x59, 0x0F, 0x0B});  // pop rcx x4; ud2
+  cpu().gpr[soft::kRax] = 7;
+  for (std::uint64_t words = 0; words < 4; ++words) {
+    cpu().gpr[soft::kRsp] = kData + words * 8;
+    Ran ran = run_at(kCode);
+    EXPECT_TRUE(ran.aborted);
+    EXPECT_EQ(ran.instructions, static_cast<std::int64_t>(words));
+    EXPECT_EQ(cpu().rip, kCode + words);
+    EXPECT_EQ(reg(soft::kRsp), kData);
+    cpu().gpr[soft::kRsp] = kData + kPage - words * 8;
+    ran = run_at(kCode + 0x100);
+    EXPECT_TRUE(ran.aborted);
+    EXPECT_EQ(ran.instructions, static_cast<std::int64_t>(words));
+    EXPECT_EQ(cpu().rip, kCode + 0x100 + words);
+    EXPECT_EQ(reg(soft::kRsp), kData + kPage);
+  }
+}
+
 TEST_F(BlocksTest, a_return_to_an_address_that_cannot_be_is_the_fault_of_the_return) {
   place(0, {0xC3});
   const std::uint64_t target = 1ull << 63;

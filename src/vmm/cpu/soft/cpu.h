@@ -119,6 +119,16 @@ struct JumpEntry {
   const Uop* block;
 };
 
+// A call that has not returned yet, as far as its vCPU remembers: where it will return to, the
+// epoch of the bank it was in, and what it knows of the block there (fast/uop.h).
+struct CallLink;
+struct alignas(32) ExpectedReturn {
+  std::uint64_t address = 0;
+  std::uint64_t epoch = 0;
+  CallLink* link = nullptr;
+};
+inline constexpr std::size_t kExpectedReturns = 16;
+
 // x87, MMX and SSE registers in FXSAVE64 form. Spec: SDM vol. 1, 10.5.1.
 struct alignas(16) FxState {
   std::uint16_t control = 0x37F;
@@ -198,6 +208,9 @@ struct alignas(64) Cpu {
 
   BlockState blocks;
   EventCounts counts;
+  // A ring, the last call at `last_return`. Wrong guesses cost time and nothing else.
+  std::array<ExpectedReturn, kExpectedReturns> returns;
+  std::uint32_t last_return = 0;
 
   std::uint32_t index = 0;  // of the vCPU; its APIC id
   Mmu* mmu = nullptr;

@@ -1,36 +1,13 @@
 // Addition, logic, comparison and multiplication.
+#include "vmm/cpu/soft/fast/alu.h"
+
 #include <array>
 
-#include "vmm/cpu/soft/exec/flags.h"
-#include "vmm/cpu/soft/fast/operands.h"
 #include "vmm/cpu/soft/fast/select.h"
 
 namespace sm::soft::fast {
 
 namespace {
-
-// The operations as types: apply() with flags, plain() where nobody looks at those.
-#define SM_SOFT_OPERATION(Name, function, writes, expression) \
-  struct Name {                                               \
-    static constexpr bool kWrites = writes;                   \
-    template <class T>                                        \
-    static T apply(T a, T b, StatusFlags& flags) {            \
-      return host::function(a, b, flags);                     \
-    }                                                         \
-    template <class T>                                        \
-    static T plain(T a, T b) {                                \
-      return static_cast<T>(expression);                      \
-    }                                                         \
-  };
-SM_SOFT_OPERATION(Add, add, true, a + b)
-SM_SOFT_OPERATION(Or, bit_or, true, a | b)
-SM_SOFT_OPERATION(And, bit_and, true, a& b)
-SM_SOFT_OPERATION(Sub, sub, true, a - b)
-SM_SOFT_OPERATION(Xor, bit_xor, true, a ^ b)
-SM_SOFT_OPERATION(Cmp, sub, false, a - b)
-SM_SOFT_OPERATION(Test, bit_and, false, a& b)
-SM_SOFT_OPERATION(Imul, imul, true, a* b)
-#undef SM_SOFT_OPERATION
 
 // These read the carry, so that without flags they cost the same.
 #define SM_SOFT_OPERATION(Name, function)          \
@@ -62,29 +39,6 @@ SM_SOFT_OPERATION(Dec, a - 1, host::dec(a, flags))
 SM_SOFT_OPERATION(Neg, -a, host::neg(a, flags))
 SM_SOFT_OPERATION(Not, ~a, ~a)
 #undef SM_SOFT_OPERATION
-
-template <class Operation, class T, class Destination, class Source, bool kFlags>
-const Uop* binary(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  const std::byte* from = Source::template locate<T>(cpu, uop);
-  if constexpr (Source::kIsMemory) {
-    if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  std::byte* to = Destination::template locate<T>(cpu, uop);
-  if constexpr (Destination::kIsMemory) {
-    if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  const T b = load_from<T>(from);
-  T a = load_from<T>(to);
-  if constexpr (kFlags) {
-    a = Operation::apply(a, b, cpu.status);
-  } else {
-    a = Operation::plain(a, b);
-  }
-  if constexpr (Operation::kWrites) Destination::template store<T>(to, a);
-  return go_on(cpu, uop, ahead);
-}
 
 // Comparisons read their first operand only.
 template <Shape kShape>
@@ -151,24 +105,24 @@ constexpr Forms binary_forms() {
   const auto by_shape = []<class Source>(Source) {
     if constexpr (Operation::kWrites) {
       return std::array<Handler, kShapes>{
-          binary<Operation, T, DstMem<Shape::kBase>, Source, true>,
-          binary<Operation, T, DstMem<Shape::kIndexed>, Source, true>,
-          binary<Operation, T, DstMem<Shape::kSegment>, Source, true>};
+          one<Binary<Operation, T, DstMem<Shape::kBase>, Source, true>>,
+          one<Binary<Operation, T, DstMem<Shape::kIndexed>, Source, true>>,
+          one<Binary<Operation, T, DstMem<Shape::kSegment>, Source, true>>};
     } else {
       return std::array<Handler, kShapes>{
-          binary<Operation, T, ReadMem<Shape::kBase>, Source, true>,
-          binary<Operation, T, ReadMem<Shape::kIndexed>, Source, true>,
-          binary<Operation, T, ReadMem<Shape::kSegment>, Source, true>};
+          one<Binary<Operation, T, ReadMem<Shape::kBase>, Source, true>>,
+          one<Binary<Operation, T, ReadMem<Shape::kIndexed>, Source, true>>,
+          one<Binary<Operation, T, ReadMem<Shape::kSegment>, Source, true>>};
     }
   };
   return {
-      .reg_reg = {binary<Operation, T, DstReg, SrcReg, kAlways>,
-                  binary<Operation, T, DstReg, SrcReg, true>},
-      .reg_imm = {binary<Operation, T, DstReg, SrcImm, kAlways>,
-                  binary<Operation, T, DstReg, SrcImm, true>},
-      .reg_mem = {binary<Operation, T, DstReg, SrcMem<Shape::kBase>, true>,
-                  binary<Operation, T, DstReg, SrcMem<Shape::kIndexed>, true>,
-                  binary<Operation, T, DstReg, SrcMem<Shape::kSegment>, true>},
+      .reg_reg = {one<Binary<Operation, T, DstReg, SrcReg, kAlways>>,
+                  one<Binary<Operation, T, DstReg, SrcReg, true>>},
+      .reg_imm = {one<Binary<Operation, T, DstReg, SrcImm, kAlways>>,
+                  one<Binary<Operation, T, DstReg, SrcImm, true>>},
+      .reg_mem = {one<Binary<Operation, T, DstReg, SrcMem<Shape::kBase>, true>>,
+                  one<Binary<Operation, T, DstReg, SrcMem<Shape::kIndexed>, true>>,
+                  one<Binary<Operation, T, DstReg, SrcMem<Shape::kSegment>, true>>},
       .mem_reg = by_shape(SrcReg{}),
       .mem_imm = by_shape(SrcImm{}),
   };
@@ -215,13 +169,13 @@ Handler select_unary(const Choice& choice) {
 }
 
 template <class T>
-constexpr std::array<Handler, 2> kMultiply{binary<Imul, T, DstReg, SrcReg, false>,
-                                           binary<Imul, T, DstReg, SrcReg, true>};
+constexpr std::array<Handler, 2> kMultiply{one<Binary<Imul, T, DstReg, SrcReg, false>>,
+                                           one<Binary<Imul, T, DstReg, SrcReg, true>>};
 template <class T>
 constexpr std::array<Handler, kShapes> kMultiplyMem{
-    binary<Imul, T, DstReg, SrcMem<Shape::kBase>, true>,
-    binary<Imul, T, DstReg, SrcMem<Shape::kIndexed>, true>,
-    binary<Imul, T, DstReg, SrcMem<Shape::kSegment>, true>};
+    one<Binary<Imul, T, DstReg, SrcMem<Shape::kBase>, true>>,
+    one<Binary<Imul, T, DstReg, SrcMem<Shape::kIndexed>, true>>,
+    one<Binary<Imul, T, DstReg, SrcMem<Shape::kSegment>, true>>};
 template <class T>
 constexpr std::array<Handler, 2> kMultiplyImm{multiply_immediate<T, SrcReg, false>,
                                               multiply_immediate<T, SrcReg, true>};

@@ -1,46 +1,13 @@
-// Near branches. Those that are joined with the comparison before them: fused.cc.
+// Near branches. Those that are lasts: last.h, fused.h.
 #include <array>
 #include <utility>
 
-#include "vmm/cpu/soft/exec/operand.h"
-#include "vmm/cpu/soft/fast/jump.h"
-#include "vmm/cpu/soft/fast/operands.h"
+#include "vmm/cpu/soft/fast/last.h"
 #include "vmm/cpu/soft/fast/select.h"
 
 namespace sm::soft::fast {
 
 namespace {
-
-constexpr std::uint64_t kWord = 8;
-
-// Where CALL puts the return address; null in a slow case.
-std::byte* locate_push(const Cpu& cpu) {
-  return find_bytes(cpu.write_tlb, cpu.gpr[kRsp] - kWord, kWord);
-}
-void push_return(Cpu& cpu, const Uop* uop, std::byte* at) {
-  store_to(at, cpu.gpr[17] + uop->next);
-  cpu.gpr[kRsp] -= kWord;
-}
-
-template <std::uint8_t kCondition>
-const Uop* jcc(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  if (condition_holds(cpu.status, kCondition)) return branch(cpu, uop);
-  return go_on(cpu, uop, ahead);
-}
-
-// Also the end of a block that goes on in another.
-template <bool kFar>
-const Uop* jmp(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
-  return kFar ? branch_far(cpu, uop) : branch(cpu, uop);
-}
-template <bool kFar>
-const Uop* call(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  std::byte* to = locate_push(cpu);
-  if (to == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop, ahead);
-  push_return(cpu, uop, to);
-  return kFar ? branch_far(cpu, uop) : branch(cpu, uop);
-}
 
 // Targets that the jump cache does not know go through the semantic function, which also finds what
 // is wrong with them.
@@ -55,7 +22,7 @@ const Uop* jmp_to(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const JumpEntry& entry = jump_entry(cpu, target);
   if (entry.address != target) [[unlikely]]
     return run_semantic(cpu, uop, ahead);
-  return branch_to(cpu, uop, target, entry);
+  return branch_to(cpu, uop, target, entry.block);
 }
 template <class Source>
 const Uop* call_to(Cpu& cpu, const Uop* uop, Ahead ahead) {
@@ -70,20 +37,8 @@ const Uop* call_to(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (entry.address != target || to == nullptr) [[unlikely]]
     return run_semantic(cpu, uop, ahead);
   push_return(cpu, uop, to);
-  return branch_to(cpu, uop, target, entry);
+  return branch_to(cpu, uop, target, entry.block);
 }
-const Uop* ret(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  const std::byte* from = find_bytes(cpu.read_tlb, cpu.gpr[kRsp], kWord);
-  if (from == nullptr) [[unlikely]]
-    return run_semantic(cpu, uop, ahead);
-  const auto target = load_from<std::uint64_t>(from);
-  const JumpEntry& entry = jump_entry(cpu, target);
-  if (entry.address != target) [[unlikely]]
-    return run_semantic(cpu, uop, ahead);
-  cpu.gpr[kRsp] += kWord + static_cast<std::uint16_t>(uop->imm);
-  return branch_to(cpu, uop, target, entry);
-}
-
 // ---- Choice of branches
 
 // Puts the target in the form of Uop::disp. False: it does not fit.
@@ -97,7 +52,7 @@ bool fill_target(const Insn& insn, Uop& uop) {
 
 template <std::size_t... kConditions>
 constexpr std::array<Handler, 16> jcc_handlers(std::index_sequence<kConditions...>) {
-  return {jcc<kConditions>...};
+  return {last<Jcc<kConditions>>...};
 }
 Handler select_jcc(const Choice& choice) {
   static constexpr auto kHandlers = jcc_handlers(std::make_index_sequence<16>());
@@ -108,13 +63,13 @@ struct BranchForms {
   Handler near, far, reg;
   std::array<Handler, kShapes> mem;
 };
-constexpr BranchForms kJmp{jmp<false>,
-                           jmp<true>,
+constexpr BranchForms kJmp{last<Jmp<false>>,
+                           last<Jmp<true>>,
                            jmp_to<SrcReg>,
                            {jmp_to<SrcMem<Shape::kBase>>, jmp_to<SrcMem<Shape::kIndexed>>,
                             jmp_to<SrcMem<Shape::kSegment>>}};
-constexpr BranchForms kCall{call<false>,
-                            call<true>,
+constexpr BranchForms kCall{last<Call<false>>,
+                            last<Call<true>>,
                             call_to<SrcReg>,
                             {call_to<SrcMem<Shape::kBase>>, call_to<SrcMem<Shape::kIndexed>>,
                              call_to<SrcMem<Shape::kSegment>>}};
@@ -143,7 +98,7 @@ Handler select_ret(const Choice& choice) {
   if (choice.insn.operand_size != 8) return nullptr;
   choice.uop.executed = static_cast<std::uint8_t>(choice.uop.place + 1);
   if (choice.insn.operand_count == 0) choice.uop.imm = 0;
-  return ret;
+  return last<Ret>;
 }
 
 }  // namespace
@@ -158,6 +113,8 @@ std::span<const SelectEntry> branch_selects() {
   return kEntries;
 }
 
-Handler exit_handler(std::int32_t disp) { return in_page(disp) ? jmp<false> : jmp<true>; }
+Handler exit_handler(std::int32_t disp) {
+  return in_page(disp) ? last<Jmp<false>> : last<Jmp<true>>;
+}
 
 }  // namespace sm::soft::fast

@@ -1,78 +1,20 @@
-// Comparisons and arithmetic joined with the conditional branch behind them: one dispatch, and the
-// condition straight from the host's flags.
+// The forms of fused.h.
+#include "vmm/cpu/soft/fast/fused.h"
+
 #include <array>
 #include <utility>
 
-#include "vmm/cpu/soft/fast/jump.h"
-#include "vmm/cpu/soft/fast/operands.h"
+#include "vmm/cpu/soft/fast/last.h"
 #include "vmm/cpu/soft/fast/select.h"
 
 namespace sm::soft::fast {
 
 namespace {
 
-// a = a op b, with the flags to `flags`; whether the condition holds. LAHF and SETO change none.
-#define SM_SOFT_ASM(text, condition)                           \
-  asm(text " %[b], %[a]\n\tlahf\n\tseto %%al"                  \
-      : [a] "+&q"(a), "=&a"(flags.ax), "=@cc" condition(holds) \
-      : [b] "q"(b))
-#define SM_SOFT_OPERATION(Name, writes, text)                                 \
-  struct Name {                                                               \
-    static constexpr bool kWrites = writes;                                   \
-    template <std::uint8_t kCondition, class T>                               \
-    [[gnu::always_inline]] static bool apply(T& a, T b, StatusFlags& flags) { \
-      bool holds = false;                                                     \
-      if constexpr (kCondition >> 1 == 0) {                                   \
-        SM_SOFT_ASM(text, "o");                                               \
-      } else if constexpr (kCondition >> 1 == 1) {                            \
-        SM_SOFT_ASM(text, "b");                                               \
-      } else if constexpr (kCondition >> 1 == 2) {                            \
-        SM_SOFT_ASM(text, "e");                                               \
-      } else if constexpr (kCondition >> 1 == 3) {                            \
-        SM_SOFT_ASM(text, "be");                                              \
-      } else if constexpr (kCondition >> 1 == 4) {                            \
-        SM_SOFT_ASM(text, "s");                                               \
-      } else if constexpr (kCondition >> 1 == 5) {                            \
-        SM_SOFT_ASM(text, "p");                                               \
-      } else if constexpr (kCondition >> 1 == 6) {                            \
-        SM_SOFT_ASM(text, "l");                                               \
-      } else {                                                                \
-        SM_SOFT_ASM(text, "le");                                              \
-      }                                                                       \
-      return holds != ((kCondition & 1) != 0);                                \
-    }                                                                         \
-  };
-SM_SOFT_OPERATION(Cmp, false, "cmp")
-SM_SOFT_OPERATION(Test, false, "test")
-SM_SOFT_OPERATION(Sub, true, "sub")
-SM_SOFT_OPERATION(And, true, "and")
-SM_SOFT_OPERATION(Add, true, "add")
-#undef SM_SOFT_OPERATION
-#undef SM_SOFT_ASM
-
-template <class Operation, class T, class First, class Second, std::uint8_t kCondition>
-const Uop* compare_and_branch(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  const std::byte* from = Second::template locate<T>(cpu, uop);
-  if constexpr (Second::kIsMemory) {
-    if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  auto* to = First::template locate<T>(cpu, uop);
-  if constexpr (First::kIsMemory) {
-    if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  T a = load_from<T>(to);
-  const bool holds = Operation::template apply<kCondition>(a, load_from<T>(from), cpu.status);
-  if constexpr (Operation::kWrites) First::template store<T>(to, a);
-  if (holds) return branch(cpu, uop + 1);
-  return go_to(cpu, uop + 2);
-}
-
 using ByCondition = std::array<Handler, 16>;
 template <class Operation, class T, class First, class Second, std::size_t... kConditions>
 constexpr ByCondition by_condition(std::index_sequence<kConditions...>) {
-  return {compare_and_branch<Operation, T, First, Second, kConditions>...};
+  return {last<CompareAndBranch<Operation, T, First, Second, kConditions>>...};
 }
 template <class Operation, class T, class First, class Second>
 constexpr ByCondition kHandlers =
@@ -97,14 +39,15 @@ constexpr Forms kAllForms{.reg_reg = &kHandlers<Operation, T, DstReg, SrcReg>,
                           .mem_reg = &kHandlers<Operation, T, Base, SrcReg>,
                           .mem_imm = &kHandlers<Operation, T, Base, SrcImm>};
 template <class T>
-constexpr Forms kTestForms{.reg_reg = &kHandlers<Test, T, DstReg, SrcReg>,
-                           .reg_imm = &kHandlers<Test, T, DstReg, SrcImm>,
-                           .mem_imm = &kHandlers<Test, T, Base, SrcImm>};
+constexpr Forms kTestForms{.reg_reg = &kHandlers<fused::Test, T, DstReg, SrcReg>,
+                           .reg_imm = &kHandlers<fused::Test, T, DstReg, SrcImm>,
+                           .mem_imm = &kHandlers<fused::Test, T, Base, SrcImm>};
 
 // By size; words are rare.
 using BySize = std::array<Forms, kSizes>;
-constexpr BySize kCmp{kAllForms<Cmp, std::uint8_t>, kRegisterForms<Cmp, std::uint16_t>,
-                      kAllForms<Cmp, std::uint32_t>, kAllForms<Cmp, std::uint64_t>};
+constexpr BySize kCmp{kAllForms<fused::Cmp, std::uint8_t>,
+                      kRegisterForms<fused::Cmp, std::uint16_t>,
+                      kAllForms<fused::Cmp, std::uint32_t>, kAllForms<fused::Cmp, std::uint64_t>};
 constexpr BySize kTest{kTestForms<std::uint8_t>, Forms{}, kTestForms<std::uint32_t>,
                        kTestForms<std::uint64_t>};
 template <class Operation>
@@ -118,11 +61,11 @@ const BySize* forms_of(Op op) {
     case Op::kTest:
       return &kTest;
     case Op::kSub:
-      return &kArithmetic<Sub>;
+      return &kArithmetic<fused::Sub>;
     case Op::kAnd:
-      return &kArithmetic<And>;
+      return &kArithmetic<fused::And>;
     case Op::kAdd:
-      return &kArithmetic<Add>;
+      return &kArithmetic<fused::Add>;
     default:
       return nullptr;
   }

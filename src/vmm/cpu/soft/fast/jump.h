@@ -16,6 +16,8 @@ namespace sm::soft::fast {
 inline const JumpEntry& jump_entry(const Cpu& cpu, std::uint64_t address) {
   return cpu.jumps[jump_slot(address)];
 }
+// What CallLink and ExpectedReturn belong to.
+inline std::uint64_t current_epoch(const Cpu& cpu) { return cpu.jumps[kJumpEntries].address; }
 inline void enter_page_of(Cpu& cpu, std::uint64_t address) { cpu.gpr[17] = address & ~kPageMask; }
 
 inline std::uint64_t branch_target(const Cpu& cpu, const Uop* uop) {
@@ -51,14 +53,37 @@ inline bool may_go_on(Cpu& cpu, const Uop* uop) {
   enter_page_of(cpu, target);
   return go_to(cpu, entry.block);
 }
-// An indirect branch to `target`, whose block `entry` has.
+// A call that branch_far() would do, and that keeps what it finds.
+[[gnu::always_inline]] inline const Uop* call_far(Cpu& cpu, const Uop* uop) {
+  const std::uint64_t target = branch_target(cpu, uop);
+  CallLink& link = CallLink::behind(uop);
+  const Uop* block = link.target;
+  if (link.page != cpu.gpr[17] || link.epoch != current_epoch(cpu)) [[unlikely]] {
+    const JumpEntry& entry = jump_entry(cpu, target);
+    if (entry.address != target) return branch_far(cpu, uop);
+    block = entry.block;
+    link.page = cpu.gpr[17];
+    link.epoch = current_epoch(cpu);
+    link.target = block;
+  }
+  if (!may_go_on(cpu, uop)) [[unlikely]] {
+    return branch_slow(cpu, uop);
+  }
+  enter_page_of(cpu, target);
+  return go_to(cpu, block);
+}
+[[gnu::always_inline]] inline void expect_return(Cpu& cpu, const Uop* call, std::uint64_t address) {
+  cpu.last_return = (cpu.last_return + 1) % kExpectedReturns;
+  cpu.returns[cpu.last_return] = {address, current_epoch(cpu), &CallLink::behind(call)};
+}
+// An indirect branch to `block`, which is at `target`.
 [[gnu::always_inline]] inline const Uop* branch_to(Cpu& cpu, const Uop* uop, std::uint64_t target,
-                                                   const JumpEntry& entry) {
+                                                   const Uop* block) {
   if (!may_go_on(cpu, uop)) [[unlikely]] {
     return leave_at(cpu, target);
   }
   enter_page_of(cpu, target);
-  return go_to(cpu, entry.block);
+  return go_to(cpu, block);
 }
 
 }  // namespace sm::soft::fast

@@ -3,46 +3,12 @@
 #include <utility>
 
 #include "vmm/cpu/soft/exec/operand.h"
-#include "vmm/cpu/soft/fast/operands.h"
 #include "vmm/cpu/soft/fast/select.h"
+#include "vmm/cpu/soft/fast/step.h"
 
 namespace sm::soft::fast {
 
 namespace {
-
-template <class T, class Destination, class Source>
-const Uop* mov(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  const std::byte* from = Source::template locate<T>(cpu, uop);
-  if constexpr (Source::kIsMemory) {
-    if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  std::byte* to = Destination::template locate<T>(cpu, uop);
-  if constexpr (Destination::kIsMemory) {
-    if (to == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  Destination::template store<T>(to, load_from<T>(from));
-  return go_on(cpu, uop, ahead);
-}
-
-// MOVZX, MOVSX, MOVSXD: From is extended to To.
-template <class To, class From, class Source>
-const Uop* extend(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  const std::byte* from = Source::template locate<From>(cpu, uop);
-  if constexpr (Source::kIsMemory) {
-    if (from == nullptr) [[unlikely]]
-      return run_semantic(cpu, uop, ahead);
-  }
-  write_gpr_at<To>(cpu, uop->dst, static_cast<To>(load_from<From>(from)));
-  return go_on(cpu, uop, ahead);
-}
-
-template <class T, Shape kShape>
-const Uop* lea(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  write_gpr_at<T>(cpu, uop->dst, static_cast<T>(address_of<kShape>(cpu, uop)));
-  return go_on(cpu, uop, ahead);
-}
 
 template <class T, class Source, std::uint8_t kCondition>
 const Uop* cmov(Cpu& cpu, const Uop* uop, Ahead ahead) {
@@ -99,8 +65,6 @@ const Uop* xchg(Cpu& cpu, const Uop* uop, Ahead ahead) {
   return go_on(cpu, uop, ahead);
 }
 
-const Uop* nothing(Cpu& cpu, const Uop* uop, Ahead ahead) { return go_on(cpu, uop, ahead); }
-
 // ---- Tables
 
 using ByShape = std::array<Handler, kShapes>;
@@ -120,11 +84,11 @@ struct MovForms {
 template <class T>
 constexpr MovForms mov_forms() {
   return {
-      .reg_reg = mov<T, DstReg, SrcReg>,
-      .reg_imm = mov<T, DstReg, SrcImm>,
-      .reg_mem = by_shape<SrcMem>([]<class M>() -> Handler { return mov<T, DstReg, M>; }),
-      .mem_reg = by_shape<DstMem>([]<class M>() -> Handler { return mov<T, M, SrcReg>; }),
-      .mem_imm = by_shape<DstMem>([]<class M>() -> Handler { return mov<T, M, SrcImm>; }),
+      .reg_reg = one<Mov<T, DstReg, SrcReg>>,
+      .reg_imm = one<Mov<T, DstReg, SrcImm>>,
+      .reg_mem = by_shape<SrcMem>([]<class M>() -> Handler { return one<Mov<T, DstReg, M>>; }),
+      .mem_reg = by_shape<DstMem>([]<class M>() -> Handler { return one<Mov<T, M, SrcReg>>; }),
+      .mem_imm = by_shape<DstMem>([]<class M>() -> Handler { return one<Mov<T, M, SrcImm>>; }),
   };
 }
 constexpr std::array<MovForms, kSizes> kMov{mov_forms<std::uint8_t>(), mov_forms<std::uint16_t>(),
@@ -146,9 +110,9 @@ struct ExtendForms {
   ByShape mem;
 };
 template <class To, class From>
-constexpr ExtendForms kExtend{extend<To, From, SrcReg>, by_shape<SrcMem>([]<class M>() -> Handler {
-                                return extend<To, From, M>;
-                              })};
+constexpr ExtendForms kExtend{
+    one<Extend<To, From, SrcReg>>,
+    by_shape<SrcMem>([]<class M>() -> Handler { return one<Extend<To, From, M>>; })};
 
 Handler choose(const ExtendForms& forms, const Insn& insn) {
   return is_memory(insn.operand[1]) ? forms.mem[shape_index(insn)] : forms.reg;
@@ -180,9 +144,11 @@ Handler select_lea(const Choice& choice) {
   const bool indexed = choice.insn.index != kNoRegister;
   switch (choice.insn.operand[0].size) {
     case 4:
-      return indexed ? lea<std::uint32_t, Shape::kIndexed> : lea<std::uint32_t, Shape::kBase>;
+      return indexed ? one<Lea<std::uint32_t, Shape::kIndexed>>
+                     : one<Lea<std::uint32_t, Shape::kBase>>;
     case 8:
-      return indexed ? lea<std::uint64_t, Shape::kIndexed> : lea<std::uint64_t, Shape::kBase>;
+      return indexed ? one<Lea<std::uint64_t, Shape::kIndexed>>
+                     : one<Lea<std::uint64_t, Shape::kBase>>;
     default:
       return nullptr;
   }
@@ -246,7 +212,7 @@ Handler select_xchg(const Choice& choice) {
   }
   return by_size(insn.operand[0].size, xchg<std::uint32_t>, xchg<std::uint64_t>);
 }
-Handler select_nothing(const Choice& /*choice*/) { return nothing; }
+Handler select_nothing(const Choice& /*choice*/) { return one<Nothing>; }
 
 }  // namespace
 

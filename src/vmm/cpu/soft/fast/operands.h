@@ -75,6 +75,8 @@ template <Shape kShape>
   return bytes;
 }
 
+inline constexpr std::uint64_t kStackWord = 8;  // what PUSH, POP, CALL and RET move
+
 // ---- Operands as types: locate() gives the host's bytes, null in a slow case.
 
 struct DstReg {

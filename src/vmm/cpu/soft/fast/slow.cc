@@ -1,5 +1,8 @@
 #include "vmm/cpu/soft/fast/slow.h"
 
+#include <cstring>
+
+#include "vmm/cpu/soft/access.h"
 #include "vmm/cpu/soft/fast/jump.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/semantic.h"
@@ -105,6 +108,24 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.budget <= 0) return leave(cpu);
   cpu.blocks.link = in_page(uop->disp) ? uop : nullptr;
   return nullptr;
+}
+
+// Returns to where the jump cache knows nothing go through the semantic function, which also finds
+// what is wrong with them.
+const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  std::uint64_t target = 0;
+  std::memcpy(&target, probe(cpu.read_tlb, cpu.gpr[kRsp], sizeof(target)), sizeof(target));
+  const JumpEntry& entry = jump_entry(cpu, target);
+  if (entry.address != target) return run_semantic(cpu, uop, ahead);
+  // The one that expected_block() has just taken off. What is in another page than the call may be
+  // somewhere else the next time.
+  const ExpectedReturn& expected = cpu.returns[(cpu.last_return + 1) % kExpectedReturns];
+  if (expected.address == target && expected.epoch == current_epoch(cpu) &&
+      (target & kPageMask) != 0) {
+    expected.link->continuation = entry.block;
+  }
+  cpu.gpr[kRsp] += sizeof(target) + static_cast<std::uint16_t>(uop->imm);
+  return branch_to(cpu, uop, target, entry.block);
 }
 
 const Uop* leave_at(Cpu& cpu, std::uint64_t rip) {

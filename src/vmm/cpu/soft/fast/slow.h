@@ -21,6 +21,8 @@ namespace sm::soft::fast {
 [[gnu::noinline]] const Uop* branch_unlinked(Cpu& cpu, const Uop* uop);
 // A direct branch is taken and its block is not known, or run_blocks() has to come back.
 [[gnu::noinline]] const Uop* branch_slow(Cpu& cpu, const Uop* uop);
+// RET whose call is not the last one remembered, or does not know the block behind it.
+[[gnu::noinline]] const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead);
 // Leaves with `rip` as the next instruction's address.
 [[gnu::noinline]] const Uop* leave_at(Cpu& cpu, std::uint64_t rip);
 

@@ -51,6 +51,21 @@ struct Uop {
 };
 static_assert(sizeof(Uop) == 32);
 
+// Behind the uop of a call, in the place of an exit that nothing would reach: the blocks it leads
+// to and returns to. A direct call to another page knows its target where the page that the call is
+// in has the address `page`, in `epoch` (TlbBank). The other is in the call's own page.
+struct CallLink {
+  std::uint64_t page = 0;
+  std::uint64_t epoch = 0;  // no bank's
+  const Uop* target = nullptr;
+  const Uop* continuation = nullptr;
+
+  static CallLink& behind(const Uop* call) {
+    return *reinterpret_cast<CallLink*>(const_cast<Uop*>(call + 1));
+  }
+};
+static_assert(sizeof(CallLink) == sizeof(Uop));
+
 class BlockPage;
 
 // As long as a uop, so that two uops share a cache line.

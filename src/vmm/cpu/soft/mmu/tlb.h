@@ -1,5 +1,9 @@
 // TlbBank: the translations of one privilege and address space: reads, writes and instruction
 // fetches, each direct-mapped. Flushing costs what was filled since the last flush.
+//
+// Calls remember where they lead (CallLink in fast/uop.h). They belong to an epoch, a number that
+// no other bank ever has and that changes with whatever could make such a link wrong: fetch
+// translations that go, also those that the tables above have long replaced by others, and code.
 // Thread: the vCPU's own.
 #pragma once
 
@@ -28,7 +32,7 @@ inline constexpr std::size_t kFetchEntries = 256;
 // those alone. In it neither addresses less than 256 bytes apart share a slot nor multiples of 16:
 // the branch targets of a function, the functions.
 inline constexpr std::size_t kJumpsPerPage = 256;
-inline constexpr std::size_t kJumpEntries = 64 * kJumpsPerPage;
+inline constexpr std::size_t kJumpEntries = 256 * kJumpsPerPage;
 inline std::size_t jump_slot(std::uint64_t linear) {
   const std::uint64_t group = (linear / kPageSize) * kJumpsPerPage % kJumpEntries;
   return group | (linear ^ linear >> 8) % kJumpsPerPage;
@@ -81,7 +85,10 @@ class TlbBank {
     clear_slot(0);
     clear_fetch(0);
     clear_jump(0);
+    set_number(0);
   }
+  // Of this bank among those of its vCPU, less than kEpochStep.
+  void set_number(std::uint64_t number) { epoch() = kEpochStep + number; }
 
   const TlbEntry* reads() const { return read_.get(); }
   const TlbEntry* writes() const { return write_.get(); }
@@ -108,6 +115,8 @@ class TlbBank {
     fetch_[slot] = {linear | static_cast<std::uint64_t>(mode), page};
     fetch_filled_.add(slot);
     if (is_local) fetch_local_.add(slot);
+    fetched_[half_of(linear)] = true;
+    fetched_local_ = fetched_local_ || is_local;
     note_shift(linear, page_shift);
   }
 
@@ -124,8 +133,11 @@ class TlbBank {
     local_ = {};
     flush_fetch();
     largest_shift_.fill(kSmallShift);
+    fetched_.fill(false);
+    fetched_local_ = false;
   }
   void flush_local() {
+    if (fetched_local_) begin_epoch();
     local_.take_each([this](std::size_t slot) { clear_slot(slot); });
     fetch_local_.take_each([this](std::size_t slot) { clear_fetch(slot); });
     jump_local_.take_each([this](std::size_t slot) { clear_jump(slot); });
@@ -134,10 +146,12 @@ class TlbBank {
     fetch_filled_.take_each([this](std::size_t slot) { clear_fetch(slot); });
     fetch_local_ = {};
     flush_jumps();
+    begin_epoch();
   }
   // What leads to decoded code that is about to go.
   template <class Owns>
   void drop_code(const CodePage* page, Owns&& owns) {
+    begin_epoch();
     fetch_filled_.for_each([&](std::size_t slot) {
       if (fetch_[slot].page == page) clear_fetch(slot);
     });
@@ -151,6 +165,7 @@ class TlbBank {
     if (filled_.has(slot_of(linear))) clear_slot(slot_of(linear));
     const std::size_t fetch = (linear / kPageSize) % kFetchEntries;
     if (fetch_filled_.has(fetch)) clear_fetch(fetch);
+    if (fetched_[half_of(linear)]) begin_epoch();
     const std::uint32_t shift = largest_shift_[half_of(linear)];
     if (shift == kSmallShift) {
       constexpr std::size_t kGroups = kJumpEntries / kJumpsPerPage;
@@ -190,6 +205,10 @@ class TlbBank {
   void clear_slot(std::size_t slot) { read_[slot] = write_[slot] = {empty_tag(slot), nullptr}; }
   void clear_fetch(std::size_t slot) { fetch_[slot] = {empty_tag(slot), nullptr}; }
   void clear_jump(std::size_t slot) { jump_[slot] = {empty_tag(slot), nullptr}; }
+  // Behind the jump cache, where handlers reach it without a pointer of its own.
+  std::uint64_t& epoch() { return jump_[kJumpEntries].address; }
+  static constexpr std::uint64_t kEpochStep = 16;
+  void begin_epoch() { epoch() += kEpochStep; }
   void flush_jumps() {
     jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
     jump_local_ = {};
@@ -209,13 +228,17 @@ class TlbBank {
   }
   Table<TlbEntry> read_ = table<TlbEntry>(kTlbEntries), write_ = table<TlbEntry>(kTlbEntries);
   Table<FetchEntry> fetch_ = table<FetchEntry>(kFetchEntries);
-  Table<JumpEntry> jump_ = table<JumpEntry>(kJumpEntries);
+  Table<JumpEntry> jump_ = table<JumpEntry>(kJumpEntries + 1);
   SlotSet<kTlbEntries> filled_, local_;
   SlotSet<kFetchEntries> fetch_filled_, fetch_local_;
   SlotSet<kJumpEntries> jump_filled_, jump_local_;
   // Of the translations in each half of the address space: kernels use large pages for themselves,
   // and dropping a program's page should not have to look at those.
   std::array<std::uint32_t, 2> largest_shift_{kSmallShift, kSmallShift};
+  // Whether there were fetch translations since the last flush: in each half, and such as go with
+  // the address space.
+  std::array<bool, 2> fetched_{};
+  bool fetched_local_ = false;
 };
 
 }  // namespace sm::soft
