@@ -57,7 +57,8 @@ def stress_cases():
 def cpython_cases():
     for module in CPYTHON_MODULES:
         command = " ".join(["python3 cpython.py", module, *CPYTHON_LEFT_OUT.get(module, {})])
-        yield Case(f"cpython/{module}", "python", command, cpus=2 if module in CPYTHON_MANY_CPUS else 1,
+        # test_compile takes 680 MiB.
+        yield Case(f"cpython/{module}", "python", command, cpus=2 if module in CPYTHON_MANY_CPUS else 1, memory="1g",
                    fast=module in CPYTHON_FAST, limit=1800)
 
 
