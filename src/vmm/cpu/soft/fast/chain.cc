@@ -28,7 +28,12 @@ using Steps =
                Mov<U32, DstReg, SrcImm>, Binary<Xor, U32, DstReg, SrcReg, true>,
                Binary<Xor, U32, DstReg, SrcReg, false>, Binary<Add, U64, DstReg, SrcImm, true>,
                Binary<Add, U64, DstReg, SrcImm, false>, Mov<U64, DstReg, SrcImm>,
-               Mov<U64, DstReg, SrcMem<Shape::kSegment>>, Extend<U32, U8, Base>>;
+               Mov<U64, DstReg, SrcMem<Shape::kSegment>>, Extend<U32, U8, Base>,
+               Mov<U32, DstMem<Shape::kBase>, SrcReg>, Mov<U64, DstMem<Shape::kBase>, SrcImm>,
+               Binary<And, U32, DstReg, SrcImm, false>, Binary<And, U32, DstReg, SrcImm, true>,
+               Binary<Add, U64, DstReg, SrcReg, true>, Binary<Sub, U64, DstReg, SrcImm, true>,
+               Mov<U64, DstReg, SrcMem<Shape::kIndexed>>,
+               Extend<std::int64_t, std::int32_t, SrcReg>, Extend<U32, std::uint16_t, Base>>;
 using Exits = std::tuple<Jmp<false>, Ret, Call<true>>;
 template <bool kEnds>
 using Conditions = std::tuple<CompareAndBranch<fused::Test, U64, DstReg, SrcReg, 4, kEnds>,
@@ -42,6 +47,11 @@ using Conditions = std::tuple<CompareAndBranch<fused::Test, U64, DstReg, SrcReg,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcReg, 5, kEnds>,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcImm, 4, kEnds>,
                               CompareAndBranch<fused::Cmp, U32, DstReg, SrcImm, 4, kEnds>,
+                              CompareAndBranch<fused::Cmp, U64, DstReg, SrcReg, 3, kEnds>,
+                              CompareAndBranch<fused::Test, U32, DstReg, SrcImm, 4, kEnds>,
+                              CompareAndBranch<fused::Test, U32, DstReg, SrcImm, 5, kEnds>,
+                              CompareAndBranch<fused::Test, U8, Base, SrcImm, 4, kEnds>,
+                              CompareAndBranch<fused::Test, U8, Base, SrcImm, 5, kEnds>,
                               Jcc<4, kEnds>, Jcc<5, kEnds>>;
 
 // All of them, by a number: its kind.
@@ -150,6 +160,7 @@ constexpr std::array<U8, kConditions> kConditionUops =
 
 // `behind`: the kinds of the uop and of those behind it.
 Handler chain_of(const std::array<U8, 4>& behind) {
+  if (behind[0] != behind[1] || behind[0] > kPop) return kPairs[behind[0]][behind[1]];
   for (const Run& run : kRuns) {
     bool same = true;
     for (std::size_t i = 0; i < behind.size(); ++i) {

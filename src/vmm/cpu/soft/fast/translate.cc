@@ -180,6 +180,8 @@ bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, Transl
   exit.target = nullptr;
   exit.disp = static_cast<std::int32_t>(end);
   exit.place = exit.executed = static_cast<std::uint8_t>(out.count);
+  const Op last = out.insns[out.count - 1].op;
+  out.needs_exit = last != Op::kJmpNear && last != Op::kRetNear;  // of a call: CallLink
   make_chains(std::span(out.uops).first(out.count + 1));
   return true;
 }

@@ -18,9 +18,11 @@ inline constexpr std::size_t kMaxBlock = 32;  // instructions
 struct TranslatedBlock {
   std::array<Uop, kMaxBlock + 1> uops;
   std::array<Insn, kMaxBlock> insns;
-  std::size_t count = 0;  // of instructions; one more of uops
+  std::size_t count = 0;   // of instructions
+  bool needs_exit = true;  // the uop behind them can be reached
 
-  std::span<const Uop> all_uops() const { return {uops.data(), count + 1}; }
+  // Those to be kept.
+  std::span<const Uop> all_uops() const { return {uops.data(), count + (needs_exit ? 1 : 0)}; }
   std::span<const Insn> all_insns() const { return {insns.data(), count}; }
 };
 

@@ -106,8 +106,8 @@ inline const Insn& insn_of(const Uop* uop) {
   return uop;
 #endif
 }
-// In front of a block's exit this reads a handler from behind the block (BlockMemory has a slot
-// there), which the exit has no use for.
+// In front of a block's last uop this reads a handler from behind the block (BlockMemory has a slot
+// there), which the last has no use for.
 [[gnu::always_inline]] inline const Uop* go_on(Cpu& cpu, const Uop* uop, Ahead ahead) {
 #if SM_SOFT_CHAINED
   return ahead.handler(cpu, uop + 1, Ahead{uop[2].handler});
