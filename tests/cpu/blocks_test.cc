@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/cpu/flat_machine.h"
+#include "vmm/cpu/soft/event/mmu_calls.h"
 #include "vmm/cpu/soft/fast/block.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/semantic.h"
@@ -325,6 +326,109 @@ TEST_F(BlocksTest, faults_at_each_place_of_a_chain) {
     EXPECT_EQ(cpu().rip, kCode + 0x100 + words);
     EXPECT_EQ(reg(soft::kRsp), kData + kPage);
   }
+}
+
+// A page whose translation was changed without a word to the processor: old and new are allowed,
+// until it is told. The page of kEvictor shares the slot of kCode's fetch translation.
+constexpr std::uint64_t kEvictor = 0x700000;
+void change_silently(FlatMachine& machine) {
+  machine.map(kCode, kCodeAt + 2 * kPage, kAll);
+  machine.map(kEvictor, kCodeAt + 3 * kPage, kAll);
+  machine.write(kCodeAt + 3 * kPage + 0x80, kUd2);
+  machine.cpu().rip = kEvictor + 0x80;
+  machine.run(Way::kBlocks, 1000);
+}
+
+TEST_F(BlocksTest, what_a_call_knows_of_its_return_is_of_its_own_page) {
+  machine_.map(kAlias + kPage, kCodeAt + kPage, kAll);
+  place(0, call_other(0, 1));
+  place(kPage, {0xC3});
+  place(2 * kPage, call_other(0, 3));
+  run_at(kCode, 1);
+  change_silently(machine_);
+  run_at(kOtherCode);
+  run_at(kCode);
+  machine_.map(kCode, kCodeAt, kAll);
+  machine_.mmu().flush_all();
+  cpu().gpr[soft::kRdx] = 0;
+  for (const std::uint64_t at : {kCode, kAlias, kCode, kAlias}) run_at(at);
+  EXPECT_EQ(reg(soft::kRdx), 4u);
+}
+
+TEST_F(BlocksTest, what_a_branch_knows_of_its_page_is_of_its_own_page) {
+  const auto code = [](std::uint8_t added) {  // nop; jmp +3; nop x3; add edx, `added`; ud2
+    return Bytes{0x90, 0xEB, 3, 0x90, 0x90, 0x90, 0x83, 0xC2, added, 0x0F, 0x0B};
+  };
+  place(0, code(1));
+  place(2 * kPage, code(3));
+  run_at(kCode, 1);
+  change_silently(machine_);
+  run_at(kCode);
+  machine_.map(kCode, kCodeAt, kAll);
+  machine_.mmu().flush_all();
+  cpu().gpr[soft::kRdx] = 0;
+  for (const std::uint64_t at : {kCode, kAlias, kCode, kAlias}) run_at(at);
+  EXPECT_EQ(reg(soft::kRdx), 4u);
+}
+
+TEST_F(BlocksTest, what_kernels_do_at_their_entries) {
+  // swapgs; stac; cld; clac; stac; ud2
+  place(0,
+        {0x0F, 0x01, 0xF8, 0x0F, 0x01, 0xCB, 0xFC, 0x0F, 0x01, 0xCA, 0x0F, 0x01, 0xCB, 0x0F, 0x0B});
+  auto& gs = cpu().segment[static_cast<std::size_t>(soft::Segment::kGs)].base;
+  cpu().cpl = 0;
+  soft::cpl_changed(cpu());
+  gs = 1;
+  cpu().kernel_gs_base = 2;
+  cpu().other_flags = soft::eflags::kDf;
+  run_at(kCode);
+  EXPECT_EQ(cpu().rip, kCode + 13);
+  EXPECT_EQ(gs, 2u);
+  EXPECT_EQ(cpu().kernel_gs_base, 1u);
+  EXPECT_EQ(cpu().other_flags, soft::eflags::kAc);
+  EXPECT_LE(cpu().blocks.semantic_calls, 1u);
+  // Programs may not.
+  cpu().cpl = 3;
+  soft::cpl_changed(cpu());
+  EXPECT_TRUE(run_at(kCode).aborted);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kProtection);
+  for (const std::uint64_t offset : {3u, 7u}) {
+    EXPECT_TRUE(run_at(kCode + offset).aborted);
+    EXPECT_EQ(cpu().rip, kCode + offset);
+    EXPECT_EQ(cpu().fault.vector, soft::vector::kUndefined);
+  }
+  EXPECT_EQ(gs, 2u);
+  EXPECT_EQ(cpu().other_flags, soft::eflags::kAc);
+}
+
+TEST_F(BlocksTest, sixteen_bytes_are_exchanged_if_they_are_as_expected) {
+  place(0, {0x48, 0x0F, 0xC7, 0x0E, 0x0F, 0x0B});  // cmpxchg16b [rsi]; ud2
+  std::array<std::uint64_t, 2> memory{1, 2};
+  std::memcpy(machine_.ram(kDataAt + 16), memory.data(), 16);
+  constexpr std::uint32_t kOthers = soft::eflags::kStatus & ~soft::eflags::kZf;
+  const auto exchange = [&](std::uint64_t low, std::uint64_t high, std::uint64_t at) {
+    cpu().gpr[soft::kRax] = low;
+    cpu().gpr[soft::kRdx] = high;
+    cpu().gpr[soft::kRbx] = 3;
+    cpu().gpr[soft::kRcx] = 4;
+    cpu().gpr[soft::kRsi] = at;
+    cpu().status = soft::StatusFlags::from_eflags(kOthers);
+    run_at(kCode);
+    std::memcpy(memory.data(), machine_.ram(kDataAt + 16), 16);
+    return cpu().rip;
+  };
+  exchange(0, 0, kData + 16);  // fills the TLB
+  EXPECT_EQ(exchange(1, 5, kData + 16), kCode + 4);
+  EXPECT_EQ(cpu().status.eflags(), kOthers);
+  EXPECT_EQ(reg(soft::kRax), 1u);
+  EXPECT_EQ(reg(soft::kRdx), 2u);
+  EXPECT_EQ(memory[1], 2u);
+  EXPECT_EQ(exchange(1, 2, kData + 16), kCode + 4);
+  EXPECT_EQ(cpu().status.eflags(), soft::eflags::kStatus);
+  EXPECT_EQ(memory, (std::array<std::uint64_t, 2>{3, 4}));
+  EXPECT_EQ(exchange(3, 4, kData + 24), kCode);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kProtection);
+  EXPECT_EQ(memory, (std::array<std::uint64_t, 2>{3, 4}));
 }
 
 TEST_F(BlocksTest, a_return_to_an_address_that_cannot_be_is_the_fault_of_the_return) {

@@ -71,7 +71,7 @@ const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, std::span<c
   // SAFETY: a slot has the size and at least the alignment of a head and of a uop.
   auto* kept_uops = reinterpret_cast<Uop*>(slots + 1);
   std::uninitialized_copy(uops.begin(), uops.end(), kept_uops);
-  if (insns.back().op == Op::kCallNear) new (slots + uops.size()) CallLink;
+  if (insns.back().op == Op::kCallNear) new (slots + 1 + insns.size()) CallLink;
   BlockHead*& bucket = buckets_[offset % kBuckets];
   bucket = new (slots) BlockHead{.next_in_bucket = bucket,
                                  .page = this,

@@ -67,7 +67,7 @@ class BlockPage {
     }
     return nullptr;
   }
-  // `uops` are those of `insns`, in order, and an exit behind them if it can be reached.
+  // `uops` are those of `insns`, in order, and an exit behind them but for jumps and returns.
   const Uop* add(BlockMemory& memory, std::uint64_t offset, std::span<const Uop> uops,
                  std::span<const Insn> insns);
   bool owns(const Uop* block) const {

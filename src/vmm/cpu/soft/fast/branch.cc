@@ -39,6 +39,7 @@ const Uop* call_to(Cpu& cpu, const Uop* uop, Ahead ahead) {
   push_return(cpu, uop, to);
   return branch_to(cpu, uop, target, entry.block);
 }
+
 // ---- Choice of branches
 
 // Puts the target in the form of Uop::disp. False: it does not fit.

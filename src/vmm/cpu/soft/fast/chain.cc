@@ -84,8 +84,8 @@ const Uop* chain(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
 
 using ByKind = std::array<Handler, kLinks>;
 
-template <std::size_t... kSecond>
-constexpr ByKind alone(std::index_sequence<kSecond...>) {
+template <std::size_t... kLink>
+constexpr ByKind alone(std::index_sequence<kLink...>) {
   constexpr auto kAlone = []<class Link>() -> Handler {
     if constexpr (requires(Cpu & cpu, const Uop* uop) { Link::leave(cpu, uop); }) {
       return last<Link>;
@@ -93,7 +93,7 @@ constexpr ByKind alone(std::index_sequence<kSecond...>) {
       return one<Link>;
     }
   };
-  return {kAlone.template operator()<std::tuple_element_t<kSecond, Links>>()...};
+  return {kAlone.template operator()<std::tuple_element_t<kLink, Links>>()...};
 }
 constexpr ByKind kAlone = alone(std::make_index_sequence<kLinks>());
 

@@ -3,7 +3,7 @@
 
 usage: check_handlers.py OBJDUMP OBJECT...
 
-A handler is a function (Cpu&, Uop const*, Ahead) of an unnamed namespace of sm::soft::fast. It must have no frame and call nothing, and must
+A handler is a function (Cpu&, Uop const*, Ahead) of sm::soft::fast. It must have no frame and call nothing, and must
 end by jumping to the next handler. Exit status 1 and one line for each that does not.
 """
 

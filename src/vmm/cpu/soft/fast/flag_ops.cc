@@ -12,9 +12,8 @@ namespace sm::soft::fast {
 namespace {
 
 const Uop* pushf(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  constexpr std::uint64_t kWord = 8;
-  const std::uint64_t top = cpu.gpr[kRsp] - kWord;
-  std::byte* to = find_bytes(cpu.write_tlb, top, kWord);
+  const std::uint64_t top = cpu.gpr[kRsp] - kStackWord;
+  std::byte* to = find_bytes(cpu.write_tlb, top, kStackWord);
   if (to == nullptr) [[unlikely]]
     return run_semantic(cpu, uop, ahead);
   constexpr std::uint64_t kNotPushed = eflags::kVm | eflags::kRf;

@@ -100,8 +100,9 @@ bool run_next(Cpu& cpu) {
   const Uop* block = find_block(cpu, fault);
   if (fault) return false;
   if (block == nullptr) return execute_alone(cpu);
-  // The branch is in the same page, so it is as good as the block.
-  if (link != nullptr && cpu.code->drops() == drops) const_cast<Uop*>(link)->target = block;
+  if (link != nullptr && cpu.code->drops() == drops && same_page(link, block)) {
+    const_cast<Uop*>(link)->target = block;
+  }
   fast::enter_page_of(cpu, cpu.rip);
   execute(cpu, block);
   return !cpu.blocks.aborted;

@@ -117,11 +117,11 @@ const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
   std::memcpy(&target, probe(cpu.read_tlb, cpu.gpr[kRsp], sizeof(target)), sizeof(target));
   const JumpEntry& entry = jump_entry(cpu, target);
   if (entry.address != target) return run_semantic(cpu, uop, ahead);
-  // The one that expected_block() has just taken off. What is in another page than the call may be
-  // somewhere else the next time.
+  // The one that expected_block() has just taken off, if it was this call's. The instruction behind
+  // a call may be on another page, even on the same one that the next address leads to.
   const ExpectedReturn& expected = cpu.returns[(cpu.last_return + 1) % kExpectedReturns];
   if (expected.address == target && expected.epoch == current_epoch(cpu) &&
-      (target & kPageMask) != 0) {
+      (target & kPageMask) != 0 && same_page(expected.link->call(), entry.block)) {
     expected.link->continuation = entry.block;
   }
   cpu.gpr[kRsp] += sizeof(target) + static_cast<std::uint16_t>(uop->imm);

@@ -36,21 +36,6 @@ Select select_of(Op op) {
   return table[static_cast<std::size_t>(op)];
 }
 
-// Behind these run_blocks() has to look: for interrupts, or because the code that comes next may be
-// somewhere else now.
-bool has_to_look_behind(const Insn& insn) {
-  switch (insn.op) {
-    case Op::kHlt:
-    case Op::kInvlpg:
-    case Op::kInvpcid:
-      return true;
-    case Op::kMovControl:
-      return insn.operand[0].kind == OperandKind::kControl;
-    default:
-      return false;
-  }
-}
-
 // Nothing is executed behind these.
 bool always_leaves(Op op) {
   switch (op) {
@@ -71,6 +56,10 @@ bool always_leaves(Op op) {
     case Op::kUd0:
     case Op::kUd1:
     case Op::kUd2:
+    case Op::kHlt:
+    case Op::kMovControl:
+    case Op::kInvlpg:
+    case Op::kInvpcid:
       return true;
     default:
       return false;
@@ -92,10 +81,7 @@ std::size_t decode_block(std::span<const std::uint8_t> bytes, std::size_t offset
     uop.next = static_cast<std::uint16_t>(at);
     uop.place = static_cast<std::uint8_t>(out.count++);
     const Op op = insn.op;
-    if (always_leaves(op) || has_to_look_behind(insn) ||
-        (op == Op::kJcc && ++conditions == kMaxConditions)) {
-      break;
-    }
+    if (always_leaves(op) || (op == Op::kJcc && ++conditions == kMaxConditions)) break;
   }
   return at;
 }
@@ -104,7 +90,7 @@ std::size_t decode_block(std::span<const std::uint8_t> bytes, std::size_t offset
 bool is_exchange(Op op) { return op == Op::kCmpxchg || op == Op::kXadd || op == Op::kXchg; }
 
 Handler choose_handler(const Insn& insn, bool flags_needed, bool is_last, Uop& uop) {
-  if (has_to_look_behind(insn)) return run_semantic_and_leave;
+  if (insn.op == Op::kHlt) return run_semantic_and_leave;
   if (insn.op == Op::kSti && !is_last) return sti_handler();
   const Select select = select_of(insn.op);
   if (select == nullptr || !fill_operands(insn, uop.offset, uop)) return run_semantic;

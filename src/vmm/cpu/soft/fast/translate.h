@@ -19,7 +19,7 @@ struct TranslatedBlock {
   std::array<Uop, kMaxBlock + 1> uops;
   std::array<Insn, kMaxBlock> insns;
   std::size_t count = 0;   // of instructions
-  bool needs_exit = true;  // the uop behind them can be reached
+  bool needs_exit = true;  // a uop behind them, which for a call becomes its CallLink
 
   // Those to be kept.
   std::span<const Uop> all_uops() const { return {uops.data(), count + (needs_exit ? 1 : 0)}; }

@@ -4,10 +4,12 @@
 //
 //   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit      its instructions: block.h
 //
+// Behind a call is a CallLink instead of the exit, behind other jumps and returns nothing.
+//
 // There is one uop for each instruction, so that a slow case finds the instruction by its uop's
-// place; two that are executed as one (a comparison and a branch) have the first one's handler do
-// both, and the second's uop is there for the case that the first's is slow.
-// Thread: that of the vCPU whose code cache it is in.
+// place; where some are executed as one (a comparison and its branch, chains) the first one's
+// handler does them all, and the other uops are there for its operands and for slow cases. Thread:
+// that of the vCPU whose code cache it is in.
 #pragma once
 
 #include <cstddef>
@@ -53,7 +55,8 @@ static_assert(sizeof(Uop) == 32);
 
 // Behind the uop of a call, in the place of an exit that nothing would reach: the blocks it leads
 // to and returns to. A direct call to another page knows its target where the page that the call is
-// in has the address `page`, in `epoch` (TlbBank). The other is in the call's own page.
+// in has the address `page`, in `epoch` (TlbBank). The other is in the call's own page, wherever
+// that is.
 struct CallLink {
   std::uint64_t page = 0;
   std::uint64_t epoch = 0;  // no bank's
@@ -63,6 +66,7 @@ struct CallLink {
   static CallLink& behind(const Uop* call) {
     return *reinterpret_cast<CallLink*>(const_cast<Uop*>(call + 1));
   }
+  const Uop* call() const { return reinterpret_cast<const Uop*>(this) - 1; }
 };
 static_assert(sizeof(CallLink) == sizeof(Uop));
 
@@ -83,9 +87,11 @@ struct alignas(32) BlockHead {
 };
 static_assert(sizeof(BlockHead) == sizeof(Uop));
 
-inline const Insn& insn_of(const Uop* uop) {
-  const auto* head = reinterpret_cast<const BlockHead*>(uop - uop->place) - 1;
-  return head->insns[uop->place];
+inline const BlockHead& head_of(const Uop* uop) { return *BlockHead::of(uop - uop->place); }
+inline const Insn& insn_of(const Uop* uop) { return head_of(uop).insns[uop->place]; }
+// What is linked within a page must be: the guest may have changed a translation without saying so.
+inline bool same_page(const Uop* uop, const Uop* block) {
+  return head_of(uop).page == BlockHead::of(block)->page;
 }
 
 // g++ makes a sibling call of `return f(x)` when it optimises and nothing in the caller's frame is

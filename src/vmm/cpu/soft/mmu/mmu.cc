@@ -26,6 +26,7 @@ Mmu::Mmu(Cpu& cpu, Machine& machine)
       users_(std::make_unique<std::array<UserBank, kUserBanks>>()),
       empty_(std::make_unique<TlbBank>()) {
   cpu_.mmu = this;
+  static_assert(kUserBanks < TlbBank::kEpochStep);
   std::uint64_t number = 1;  // of the supervisor's it is 0
   for (UserBank& user : *users_) user.bank.set_number(number++);
   paging_changed();

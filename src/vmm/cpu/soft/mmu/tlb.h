@@ -87,6 +87,7 @@ class TlbBank {
     clear_jump(0);
     set_number(0);
   }
+  static constexpr std::uint64_t kEpochStep = 16;
   // Of this bank among those of its vCPU, less than kEpochStep.
   void set_number(std::uint64_t number) { epoch() = kEpochStep + number; }
 
@@ -143,6 +144,7 @@ class TlbBank {
     jump_local_.take_each([this](std::size_t slot) { clear_jump(slot); });
   }
   void flush_fetch() {
+    if (!fetched_[0] && !fetched_[1]) return;
     fetch_filled_.take_each([this](std::size_t slot) { clear_fetch(slot); });
     fetch_local_ = {};
     flush_jumps();
@@ -151,6 +153,7 @@ class TlbBank {
   // What leads to decoded code that is about to go.
   template <class Owns>
   void drop_code(const CodePage* page, Owns&& owns) {
+    if (!fetched_[0] && !fetched_[1]) return;
     begin_epoch();
     fetch_filled_.for_each([&](std::size_t slot) {
       if (fetch_[slot].page == page) clear_fetch(slot);
@@ -207,7 +210,6 @@ class TlbBank {
   void clear_jump(std::size_t slot) { jump_[slot] = {empty_tag(slot), nullptr}; }
   // Behind the jump cache, where handlers reach it without a pointer of its own.
   std::uint64_t& epoch() { return jump_[kJumpEntries].address; }
-  static constexpr std::uint64_t kEpochStep = 16;
   void begin_epoch() { epoch() += kEpochStep; }
   void flush_jumps() {
     jump_filled_.take_each([this](std::size_t slot) { clear_jump(slot); });
