@@ -107,48 +107,55 @@ constexpr std::array<ByKind, kSteps> pairs(std::index_sequence<kFirst...>) {
 }
 constexpr std::array<ByKind, kSteps> kPairs = pairs(std::make_index_sequence<kSteps>());
 
-// Where a function saves and restores registers.
+// Where a function saves and restores registers: kinds, the first one's in the lowest byte, as far
+// as the mask goes.
 struct Run {
-  std::array<Kind, 4> kinds;
+  U32 kinds, mask;
   Handler handler;
 };
+constexpr U32 in_order(U32 a, U32 b, U32 c, U32 d = 0) { return a | b << 8 | c << 16 | d << 24; }
+constexpr U32 kThree = 0xFF'FFFF, kFour = 0xFFFF'FFFF;
 constexpr std::array kRuns = std::to_array<Run>({
-    {{kPush, kPush, kPush, kPush}, chain<Push<SrcReg>, Push<SrcReg>, Push<SrcReg>, Push<SrcReg>>},
-    {{kPush, kPush, kPush, kNone}, chain<Push<SrcReg>, Push<SrcReg>, Push<SrcReg>>},
-    {{kPop, kPop, kPop, kRet}, chain<Pop, Pop, Pop, Ret>},
-    {{kPop, kPop, kRet, kNone}, chain<Pop, Pop, Ret>},
-    {{kPop, kPop, kPop, kPop}, chain<Pop, Pop, Pop, Pop>},
-    {{kPop, kPop, kPop, kNone}, chain<Pop, Pop, Pop>},
+    {in_order(kPush, kPush, kPush, kPush), kFour,
+     chain<Push<SrcReg>, Push<SrcReg>, Push<SrcReg>, Push<SrcReg>>},
+    {in_order(kPush, kPush, kPush), kThree, chain<Push<SrcReg>, Push<SrcReg>, Push<SrcReg>>},
+    {in_order(kPop, kPop, kPop, kRet), kFour, chain<Pop, Pop, Pop, Ret>},
+    {in_order(kPop, kPop, kRet), kThree, chain<Pop, Pop, Ret>},
+    {in_order(kPop, kPop, kPop, kPop), kFour, chain<Pop, Pop, Pop, Pop>},
+    {in_order(kPop, kPop, kPop), kThree, chain<Pop, Pop, Pop>},
 });
 
-// The kind of a handler of one link; kNone for those that are none.
+// The kind of a handler of one link; kNone for those that are none. Of every instruction that is
+// translated, so there is no search: the multiplier is one with which no two share a slot.
 class Kinds {
  public:
   Kinds() {
-    for (std::size_t i = 0; i < kFirstEnding; ++i) {
-      std::size_t slot = slot_of(kAlone[i]);
-      while (slots_[slot].handler != nullptr) slot = (slot + 1) % slots_.size();
-      slots_[slot] = {kAlone[i], static_cast<U8>(i)};
-    }
+    while (!fill()) multiplier_ += 2;
   }
   U8 of(Handler handler) const {
-    std::size_t slot = slot_of(handler);
-    while (slots_[slot].handler != handler && slots_[slot].handler != nullptr) {
-      slot = (slot + 1) % slots_.size();
-    }
-    return slots_[slot].kind;
+    const U8 kind = slots_[slot_of(handler)];
+    return kAlone[kind] == handler ? kind : U8{kNone};
   }
 
  private:
-  struct Slot {
-    Handler handler = nullptr;
-    U8 kind = kNone;
-  };
-  static std::size_t slot_of(Handler handler) {
-    constexpr std::uint64_t kSpread = 0x9E37'79B9'7F4A'7C15;
-    return static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(handler) * kSpread >> 56);
+  static constexpr int kBits = 11;
+  bool fill() {
+    slots_.fill(0);
+    std::array<bool, std::size_t{1} << kBits> taken{};
+    for (std::size_t i = 0; i < kFirstEnding; ++i) {
+      const std::size_t slot = slot_of(kAlone[i]);
+      if (taken[slot]) return false;
+      taken[slot] = true;
+      slots_[slot] = static_cast<U8>(i);
+    }
+    return true;
   }
-  std::array<Slot, 256> slots_{};
+  std::size_t slot_of(Handler handler) const {
+    return static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(handler) * multiplier_ >>
+                                    (64 - kBits));
+  }
+  U64 multiplier_ = 0x9E37'79B9'7F4A'7C15;
+  std::array<U8, std::size_t{1} << kBits> slots_;
 };
 
 template <std::size_t... kCondition>
@@ -158,25 +165,22 @@ constexpr std::array<U8, kConditions> condition_uops(std::index_sequence<kCondit
 constexpr std::array<U8, kConditions> kConditionUops =
     condition_uops(std::make_index_sequence<kConditions>());
 
-// `behind`: the kinds of the uop and of those behind it.
-Handler chain_of(const std::array<U8, 4>& behind) {
-  if (behind[0] != behind[1] || behind[0] > kPop) return kPairs[behind[0]][behind[1]];
-  for (const Run& run : kRuns) {
-    bool same = true;
-    for (std::size_t i = 0; i < behind.size(); ++i) {
-      same = same && (run.kinds[i] == kNone || run.kinds[i] == behind[i]);
+// `kinds`: of the uop and of those behind it, as in Run.
+Handler chain_of(U32 kinds) {
+  const U8 first = kinds & 0xFF, second = kinds >> 8 & 0xFF;
+  if (first == second && first <= kPop) {
+    for (const Run& run : kRuns) {
+      if (((kinds ^ run.kinds) & run.mask) == 0) return run.handler;
     }
-    if (same) return run.handler;
   }
-  return kPairs[behind[0]][behind[1]];
+  return kPairs[first][second];
 }
 
 }  // namespace
 
 void make_chains(std::span<Uop> uops) {
   static const Kinds kKinds;
-  std::array<U8, 4> behind;
-  behind.fill(kNone);
+  U32 kinds = kFour;  // kNone
   const std::size_t exit = uops.size() - 1;
   for (std::size_t i = uops.size(); i-- > 0;) {
     U8 kind = kKinds.of(uops[i].handler);
@@ -185,8 +189,8 @@ void make_chains(std::span<Uop> uops) {
       kind += kConditions;
       uops[i].handler = kAlone[kind];
     }
-    behind = {kind, behind[0], behind[1], behind[2]};
-    if (kind < kSteps && behind[1] != kNone) uops[i].handler = chain_of(behind);
+    kinds = kinds << 8 | kind;
+    if (kind < kSteps && (kinds >> 8 & 0xFF) != kNone) uops[i].handler = chain_of(kinds);
   }
 }
 

@@ -29,13 +29,14 @@ struct FetchEntry {
 inline constexpr std::size_t kFetchEntries = 256;
 
 // Jump caches: all addresses of one page share a group of slots, so that dropping a page looks at
-// those alone. In it neither addresses less than 256 bytes apart share a slot nor multiples of 16:
-// the branch targets of a function, the functions.
-inline constexpr std::size_t kJumpsPerPage = 256;
+// those alone. In it addresses less than 64 bytes apart do not share a slot, nor do those of
+// functions, multiples of 16, that are near one another. Groups are small, so that a host page
+// serves the code of four.
+inline constexpr std::size_t kJumpsPerPage = 64;
 inline constexpr std::size_t kJumpEntries = 256 * kJumpsPerPage;
 inline std::size_t jump_slot(std::uint64_t linear) {
   const std::uint64_t group = (linear / kPageSize) * kJumpsPerPage % kJumpEntries;
-  return group | (linear ^ linear >> 8) % kJumpsPerPage;
+  return group | (linear ^ linear >> 6) % kJumpsPerPage;
 }
 
 // A set of slot numbers.
