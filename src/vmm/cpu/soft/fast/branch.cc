@@ -1,4 +1,4 @@
-// Near branches. Those that are lasts: last.h, fused.h.
+// Indirect near branches, and which handler a near branch gets. The others: last.h, fused.h.
 #include <array>
 #include <utility>
 

@@ -180,7 +180,7 @@ Handler chain_of(U32 kinds) {
 
 void make_chains(std::span<Uop> uops) {
   static const Kinds kKinds;
-  U32 kinds = kFour;  // kNone
+  U32 kinds = ~U32{0};  // four of kNone
   const std::size_t exit = uops.size() - 1;
   for (std::size_t i = uops.size(); i-- > 0;) {
     U8 kind = kKinds.of(uops[i].handler);

@@ -72,6 +72,7 @@ inline bool may_go_on(Cpu& cpu, const Uop* uop) {
   enter_page_of(cpu, target);
   return go_to(cpu, block);
 }
+// Remembers that `call`, which is executed, will return to `address`.
 [[gnu::always_inline]] inline void expect_return(Cpu& cpu, const Uop* call, std::uint64_t address) {
   cpu.last_return = (cpu.last_return + 1) % kExpectedReturns;
   cpu.returns[cpu.last_return] = {address, current_epoch(cpu), &CallLink::behind(call)};

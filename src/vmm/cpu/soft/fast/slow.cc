@@ -1,9 +1,7 @@
 #include "vmm/cpu/soft/fast/slow.h"
 
-#include <cstring>
-
-#include "vmm/cpu/soft/access.h"
 #include "vmm/cpu/soft/fast/jump.h"
+#include "vmm/cpu/soft/fast/operands.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/semantic.h"
 
@@ -101,7 +99,7 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   const bool is_insn = uop->executed > uop->place;  // and not the exit of a block
   if (is_insn && !is_canonical(target)) {
     cpu.budget += uop->executed;
-    if (insn_of(uop).op == Op::kCallNear) cpu.gpr[kRsp] += 8;  // pushes once more
+    if (insn_of(uop).op == Op::kCallNear) cpu.gpr[kRsp] += kStackWord;  // pushes once more
     return run_semantic(cpu, uop, {});
   }
   cpu.rip = target;
@@ -113,8 +111,8 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
 // Returns to where the jump cache knows nothing go through the semantic function, which also finds
 // what is wrong with them.
 const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
-  std::uint64_t target = 0;
-  std::memcpy(&target, probe(cpu.read_tlb, cpu.gpr[kRsp], sizeof(target)), sizeof(target));
+  const auto target = load_from<std::uint64_t>(
+      find_bytes(cpu.read_tlb, cpu.gpr[kRsp], kStackWord));  // Ret did, too
   const JumpEntry& entry = jump_entry(cpu, target);
   if (entry.address != target) return run_semantic(cpu, uop, ahead);
   // The one that expected_block() has just taken off, if it was this call's. The instruction behind
@@ -124,7 +122,7 @@ const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
       (target & kPageMask) != 0 && same_page(expected.link->call(), entry.block)) {
     expected.link->continuation = entry.block;
   }
-  cpu.gpr[kRsp] += sizeof(target) + static_cast<std::uint16_t>(uop->imm);
+  cpu.gpr[kRsp] += kStackWord + static_cast<std::uint16_t>(uop->imm);
   return branch_to(cpu, uop, target, entry.block);
 }
 
