@@ -48,15 +48,17 @@ void Machine::post(Cpu& cpu, std::uint32_t attention) {
   slot.wake.notify_one();
 }
 
+// The request goes before the flag is raised: one that comes after that look at `stopping_` is for
+// this vCPU, which is in the guest by then, and has to stay.
 void Machine::enter_guest(Cpu& cpu) {
   Slot& slot = slots_[cpu.index];
   for (;;) {
+    cpu.attention.fetch_and(~static_cast<std::uint32_t>(kAttentionPause));
     slot.in_guest.store(true);
-    if (!stopping_.load()) break;
+    if (!stopping_.load()) return;
     slot.in_guest.store(false);
     const std::lock_guard wait_for_its_end(stop_mutex_);
   }
-  cpu.attention.fetch_and(~static_cast<std::uint32_t>(kAttentionPause));
 }
 
 void Machine::leave_guest(Cpu& cpu) { slots_[cpu.index].in_guest.store(false); }
