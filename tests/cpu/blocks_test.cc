@@ -11,6 +11,7 @@
 #include "vmm/cpu/soft/event/mmu_calls.h"
 #include "vmm/cpu/soft/fast/block.h"
 #include "vmm/cpu/soft/fast/run.h"
+#include "vmm/cpu/soft/mmu/tlb.h"
 #include "vmm/cpu/soft/semantic.h"
 
 namespace sm::cpu_test {
@@ -293,6 +294,20 @@ TEST_F(BlocksTest, returns_of_more_calls_than_are_remembered) {
     EXPECT_EQ(reg(soft::kRax), 99u);
     EXPECT_EQ(reg(soft::kRsp), kData + 0x800);
   }
+}
+
+TEST_F(BlocksTest, calls_know_their_returns_whatever_else_is_looked_up) {
+  constexpr std::uint64_t kFirst = 5, kSecond = 0x44;  // what is returned to
+  ASSERT_EQ(soft::jump_slot(kCode + kFirst), soft::jump_slot(kCode + kSecond));
+  // call 0x80; jmp 0x3F; (at 0x3F) call 0x80; dec ecx; jnz 0; ud2; (at 0x80) ret
+  place(0, {0xE8, 0x7B, 0, 0, 0, 0xEB, 0x38});
+  place(kSecond - 5, {0xE8, 0x3C, 0, 0, 0, 0xFF, 0xC9, 0x75, 0xB8, 0x0F, 0x0B});
+  place(0x80, {0xC3});
+  cpu().gpr[soft::kRcx] = 100;
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRcx), 0u);
+  EXPECT_EQ(reg(soft::kRsp), kData + 0x800);
+  EXPECT_LE(cpu().blocks.lookups, 8u);
 }
 
 TEST_F(BlocksTest, a_return_that_was_changed_goes_where_it_says) {

@@ -94,14 +94,14 @@ bool execute_alone(Cpu& cpu) {
 
 // False: aborted.
 bool run_next(Cpu& cpu) {
-  const Uop* link = std::exchange(cpu.blocks.link, nullptr);
+  const BlockLink link = std::exchange(cpu.blocks.link, {});
   const std::uint64_t drops = cpu.code->drops();
   bool fault = false;
   const Uop* block = find_block(cpu, fault);
   if (fault) return false;
   if (block == nullptr) return execute_alone(cpu);
-  if (link != nullptr && cpu.code->drops() == drops && same_page(link, block)) {
-    const_cast<Uop*>(link)->target = block;
+  if (link.from != nullptr && cpu.code->drops() == drops && same_page(link.from, block)) {
+    *link.block = block;
   }
   fast::enter_page_of(cpu, cpu.rip);
   execute(cpu, block);
@@ -112,7 +112,7 @@ bool run_next(Cpu& cpu) {
 
 BlockStop run_blocks(Cpu& cpu, std::int64_t budget) {
   cpu.budget = budget;
-  cpu.blocks.link = nullptr;
+  cpu.blocks.link = {};
   cpu.blocks.aborted = false;
   bool going = true;
   while (going && cpu.budget > 0 && cpu.mode == CodeMode::k64 &&

@@ -15,7 +15,7 @@ constexpr bool is_canonical(std::uint64_t address) {
 
 // Cpu::rip says where the next instruction is.
 const Uop* leave(Cpu& cpu) {
-  cpu.blocks.link = nullptr;
+  cpu.blocks.link = {};
   return nullptr;
 }
 
@@ -62,6 +62,16 @@ const Uop* continue_anywhere(Cpu& cpu) {
   return leave(cpu);
 }
 
+// The call that expects a return to `target` and does not know the block there; null: none. The
+// instruction behind a call may be on another page, even on the same one that the next address
+// leads to.
+CallLink* unlinked_call(const Cpu& cpu, std::uint64_t target) {
+  // The one that expected_block() has just taken off, if it was this call's.
+  const ExpectedReturn& expected = cpu.returns[(cpu.last_return + 1) % kExpectedReturns];
+  const bool is_its_return = expected.address == target && expected.epoch == current_epoch(cpu);
+  return is_its_return && (target & kPageMask) != 0 ? expected.link : nullptr;
+}
+
 }  // namespace
 
 const Uop* run_semantic(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
@@ -104,26 +114,26 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   }
   cpu.rip = target;
   if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.budget <= 0) return leave(cpu);
-  cpu.blocks.link = in_page(uop->disp) ? uop : nullptr;
+  if (in_page(uop->disp)) cpu.blocks.link = {uop, &const_cast<Uop*>(uop)->target};
   return nullptr;
 }
 
-// Returns to where the jump cache knows nothing go through the semantic function, which also finds
-// what is wrong with them.
+// The semantic function finds what is wrong with returns that are.
 const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
   const auto target = load_from<std::uint64_t>(
       find_bytes(cpu.read_tlb, cpu.gpr[kRsp], kStackWord));  // Ret did, too
-  const JumpEntry& entry = jump_entry(cpu, target);
-  if (entry.address != target) return run_semantic(cpu, uop, ahead);
-  // The one that expected_block() has just taken off, if it was this call's. The instruction behind
-  // a call may be on another page, even on the same one that the next address leads to.
-  const ExpectedReturn& expected = cpu.returns[(cpu.last_return + 1) % kExpectedReturns];
-  if (expected.address == target && expected.epoch == current_epoch(cpu) &&
-      (target & kPageMask) != 0 && same_page(expected.link->call(), entry.block)) {
-    expected.link->continuation = entry.block;
-  }
+  if (!is_canonical(target)) return run_semantic(cpu, uop, ahead);
+  CallLink* link = unlinked_call(cpu, target);
   cpu.gpr[kRsp] += kStackWord + static_cast<std::uint16_t>(uop->imm);
-  return branch_to(cpu, uop, target, entry.block);
+  const JumpEntry& entry = jump_entry(cpu, target);
+  if (entry.address == target) {
+    if (link != nullptr && same_page(link->call(), entry.block)) link->continuation = entry.block;
+    return branch_to(cpu, uop, target, entry.block);
+  }
+  if (!may_go_on(cpu, uop)) return leave_at(cpu, target);
+  cpu.rip = target;
+  if (link != nullptr) cpu.blocks.link = {link->call(), &link->continuation};
+  return nullptr;
 }
 
 const Uop* leave_at(Cpu& cpu, std::uint64_t rip) {
