@@ -61,9 +61,16 @@ class RemoteSession {
                fail_with(Error(missing ? Code::kNotFound : Code::kGuest, r.message),
                          refusal_status(r.kind));
              },
-         .on_lost =
-             [this](Error) { fail_with(Error(Code::kGone, "the VM has ended"), 128 + SIGKILL); }}));
+         .on_lost = [this](Error error) { on_lost(std::move(error)); }}));
     return {};
+  }
+
+  void on_lost(Error error) {
+    if (error.code() != Code::kGone) return fail_with(std::move(error), 125);
+    if (running_) return fail_with(Error(Code::kGone, "the VM has ended"), 128 + SIGKILL);
+    fail_with(Error(Code::kGone, "the guest did not start the program: it has ended or hangs",
+                    "see `supermachine ps -a`; `supermachine rm -f` ends a VM that hangs"),
+              128 + SIGKILL);
   }
 
   void on_started() {
