@@ -146,15 +146,15 @@ struct alignas(16) FxState {
 };
 static_assert(sizeof(FxState) == 512);
 
-// A branch, or a call that is returned to, and where it keeps the block that it leads to.
+// A branch, or a call that is returned to.
 struct BlockLink {
   const Uop* from = nullptr;
-  const Uop** block = nullptr;
+  bool returns = false;
 };
 
 // What happened in run_blocks() on its way out, and how often things happened; see fast/.
 struct BlockState {
-  BlockLink link;        // may know the block at Cpu::rip from then on; null: none
+  BlockLink link;        // may know the block at Cpu::rip from then on, if `from` is not null
   bool aborted = false;  // the instruction at Cpu::rip said Next::kAborted
   std::uint64_t instructions = 0;
   std::uint64_t semantic_calls = 0;  // slow cases and what has no handler

@@ -58,12 +58,13 @@ struct Call {
   }
 };
 
-// The block that the last call knows; null when this is not its return or it does not know it.
-[[gnu::always_inline]] inline const Uop* expected_block(Cpu& cpu, std::uint64_t target) {
+// What the last call knows of where it returns to; null when this is not its return or it does not
+// know anything.
+[[gnu::always_inline]] inline const CallLink* expected_return(Cpu& cpu, std::uint64_t target) {
   const ExpectedReturn& expected = cpu.returns[cpu.last_return];
   if (expected.address != target || expected.epoch != current_epoch(cpu)) return nullptr;
   cpu.last_return = (cpu.last_return - 1) % kExpectedReturns;
-  return expected.link->continuation;
+  return expected.link->continuation != nullptr ? expected.link : nullptr;
 }
 
 struct Ret {
@@ -72,11 +73,11 @@ struct Ret {
     if (from == nullptr) [[unlikely]]
       return run_semantic(cpu, uop, {});
     const auto target = load_from<std::uint64_t>(from);
-    const Uop* block = expected_block(cpu, target);
-    if (block == nullptr) [[unlikely]]
+    const CallLink* link = expected_return(cpu, target);
+    if (link == nullptr) [[unlikely]]
       return return_slow(cpu, uop, {});
     cpu.gpr[kRsp] += kStackWord + static_cast<std::uint16_t>(uop->imm);
-    return branch_to(cpu, uop, target, block);
+    return branch_to(cpu, uop, target, link->continuation, link->continuation_handler);
   }
 };
 

@@ -101,7 +101,11 @@ bool run_next(Cpu& cpu) {
   if (fault) return false;
   if (block == nullptr) return execute_alone(cpu);
   if (link.from != nullptr && cpu.code->drops() == drops && same_page(link.from, block)) {
-    *link.block = block;
+    if (link.returns) {
+      CallLink::behind(link.from).return_to(block);
+    } else {
+      fast::set_target(link.from, block);
+    }
   }
   fast::enter_page_of(cpu, cpu.rip);
   execute(cpu, block);

@@ -66,7 +66,7 @@ const Uop* continue_anywhere(Cpu& cpu) {
 // instruction behind a call may be on another page, even on the same one that the next address
 // leads to.
 CallLink* unlinked_call(const Cpu& cpu, std::uint64_t target) {
-  // The one that expected_block() has just taken off, if it was this call's.
+  // The one that expected_return() has just taken off, if it was this call's.
   const ExpectedReturn& expected = cpu.returns[(cpu.last_return + 1) % kExpectedReturns];
   const bool is_its_return = expected.address == target && expected.epoch == current_epoch(cpu);
   return is_its_return && (target & kPageMask) != 0 ? expected.link : nullptr;
@@ -114,7 +114,7 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   }
   cpu.rip = target;
   if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.budget <= 0) return leave(cpu);
-  if (in_page(uop->disp)) cpu.blocks.link = {uop, &const_cast<Uop*>(uop)->target};
+  if (in_page(uop->disp)) cpu.blocks.link = {.from = uop};
   return nullptr;
 }
 
@@ -127,12 +127,12 @@ const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
   cpu.gpr[kRsp] += kStackWord + static_cast<std::uint16_t>(uop->imm);
   const JumpEntry& entry = jump_entry(cpu, target);
   if (entry.address == target) {
-    if (link != nullptr && same_page(link->call(), entry.block)) link->continuation = entry.block;
+    if (link != nullptr && same_page(link->call(), entry.block)) link->return_to(entry.block);
     return branch_to(cpu, uop, target, entry.block);
   }
   if (!may_go_on(cpu, uop)) return leave_at(cpu, target);
   cpu.rip = target;
-  if (link != nullptr) cpu.blocks.link = {link->call(), &link->continuation};
+  if (link != nullptr) cpu.blocks.link = {.from = link->call(), .returns = true};
   return nullptr;
 }
 

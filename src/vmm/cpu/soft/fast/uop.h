@@ -35,11 +35,11 @@ struct Uop {
   Handler handler = nullptr;
   union {
     std::int64_t imm = 0;
-    const Uop* target;  // of a branch; null: not known yet, or on another page
+    const Uop* target;  // of a branch; null: not known yet. On another page only calls know it
   };
   std::int32_t disp = 0;  // of the memory operand; of a branch: its target, from the page's start
-  // Operands as byte offsets: into Cpu::gpr (of ah .. bh the second byte) or FxState::xmm,
-  // `segment` into Cpu::segment.
+  // Operands, which a branch that knows its target has not (jump.h), as byte offsets: into Cpu::gpr
+  // (of ah .. bh the second byte) or FxState::xmm, `segment` into Cpu::segment.
   std::uint8_t dst = 0;
   std::uint8_t src = 0;
   std::uint8_t base = 0;
@@ -53,20 +53,24 @@ struct Uop {
 };
 static_assert(sizeof(Uop) == 32);
 
-// Behind the uop of a call, in the place of an exit that nothing would reach: the blocks it leads
-// to and returns to. A direct call to another page knows its target where the page that the call is
-// in has the address `page`, in `epoch` (TlbBank). The other is in the call's own page, wherever
-// that is.
+// Behind the uop of a call, in the place of an exit that nothing would reach: what it knows of the
+// block that it returns to, which is in the call's own page, wherever that is. A direct call to
+// another page knows its target where the page that the call is in has the address `page`, in
+// `epoch` (TlbBank).
 struct CallLink {
   std::uint64_t page = 0;
   std::uint64_t epoch = 0;  // no bank's
-  const Uop* target = nullptr;
   const Uop* continuation = nullptr;
+  Handler continuation_handler = nullptr;  // as target_handler()
 
   static CallLink& behind(const Uop* call) {
     return *reinterpret_cast<CallLink*>(const_cast<Uop*>(call + 1));
   }
   const Uop* call() const { return reinterpret_cast<const Uop*>(this) - 1; }
+  void return_to(const Uop* block) {
+    continuation = block;
+    continuation_handler = block->handler;
+  }
 };
 static_assert(sizeof(CallLink) == sizeof(Uop));
 
@@ -110,6 +114,16 @@ inline bool same_page(const Uop* uop, const Uop* block) {
 #else
   (void)cpu;
   return uop;
+#endif
+}
+// The same where the block's first handler is known already.
+[[gnu::always_inline]] inline const Uop* go_to(Cpu& cpu, const Uop* block, Handler handler) {
+#if SM_SOFT_CHAINED
+  return handler(cpu, block, Ahead{block[1].handler});
+#else
+  (void)cpu;
+  (void)handler;
+  return block;
 #endif
 }
 // In front of a block's last uop this reads a handler from behind the block (BlockMemory has a slot
