@@ -53,11 +53,10 @@ RunEnd Interpreter::loop() {
       if (steps() >= run_end_) return RunEnd::kKicked;
       move_time();
     }
-    const std::uint32_t bits = cpu_.attention.load();
-    serve_memory(bits);
+    serve_memory(cpu_.attention.load());
     // An instruction that devices have begun to answer is brought to its end first.
     if (!cpu_.io.active()) {
-      if (const auto end = serve(bits)) return *end;
+      if (const auto end = serve(cpu_.attention.load())) return *end;
     }
     const bool alone = cpu_.io.active() || cpu_.attention.load() != 0;
     switch (alone ? step_checked() : run_code()) {
@@ -82,7 +81,10 @@ void Interpreter::move_time() {
 // ---- Requests ---------------------------------------------------------------------------------
 
 void Interpreter::serve_memory(std::uint32_t bits) {
-  if ((bits & kAttentionPause) != 0) machine_.give_way(cpu_);
+  if ((bits & kAttentionPause) != 0) {
+    machine_.give_way(cpu_);
+    bits = cpu_.attention.load();  // who has posted meanwhile did not wait for a vCPU outside
+  }
   if ((bits & kAttentionMemory) != 0) {
     take(kAttentionMemory);
     cpu_.mmu->handle_mail();
@@ -117,6 +119,10 @@ std::optional<RunEnd> Interpreter::serve(std::uint32_t bits) {
     if (!cpu_.halted) return std::nullopt;
     if (!halt()) return RunEnd::kHalted;
   }
+}
+
+void Interpreter::finish_startup() {
+  if ((cpu_.attention.load() & kAttentionInit) != 0) serve_startup();
 }
 
 // Spec: SDM vol. 3, 8.4.3. A SIPI only means something to a vCPU that waits for one.

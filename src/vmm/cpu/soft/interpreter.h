@@ -64,6 +64,10 @@ class Interpreter {
   // another access for run() to return.
   bool finish_instruction();
 
+  // An INIT or SIPI that has come and was not looked at, which no state holds. While the vCPU is
+  // parked.
+  void finish_startup();
+
   // Waits for INIT and SIPI, as all vCPUs but the first do after a reset.
   void wait_for_startup() { mp_state_ = MpState::kUninitialized; }
   // Any thread.

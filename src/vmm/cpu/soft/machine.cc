@@ -102,7 +102,10 @@ void Machine::code_written(std::uint64_t physical, std::uint64_t length) {
     const std::uint64_t begin = page == first ? physical & kPageMask : 0;
     const std::uint64_t end = page == last ? ((physical + length - 1) & kPageMask) + 1 : kPageSize;
     if (pages_.code_holders(page) == 0 || !pages_.has_code_lines(page, begin, end)) continue;
-    if (const VcpuSet holders = pages_.take_code_holders(page)) drop_code(page, holders);
+    // Told before the others see that there are no holders and write without asking; and again,
+    // since they may have made code of it since then.
+    drop_code(page, pages_.code_holders(page));
+    drop_code(page, pages_.take_code_holders(page));
   }
 }
 
@@ -142,7 +145,8 @@ Machine::StopOthers::StopOthers(Machine& machine, Cpu& cpu)
   machine_.stopping_.store(true);
   for (std::uint32_t i = 0; i < kMaxSoftVcpus; ++i) {
     Cpu* other = machine_.cpu(i);
-    if (other == nullptr || i == cpu.index) continue;
+    // Who is outside does not come in before the end; a sleeper need not wake up for this.
+    if (other == nullptr || i == cpu.index || !machine_.slots_[i].in_guest.load()) continue;
     machine_.post(*other, kAttentionPause);
     wait_briefly([&] { return !machine_.slots_[i].in_guest.load(); });
   }

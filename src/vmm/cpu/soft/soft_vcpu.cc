@@ -75,7 +75,10 @@ Status SoftVcpu::finish_pending_exit() {
     cpu_.io.complete();
     handed_out_ = false;
   }
-  if (!cpu_.io.waiting() && interpreter_.finish_instruction()) return {};
+  if (!cpu_.io.waiting() && interpreter_.finish_instruction()) {
+    interpreter_.finish_startup();
+    return {};
+  }
   return fail(Code::kInternal, "the instruction has further accesses for run() to deliver");
 }
 

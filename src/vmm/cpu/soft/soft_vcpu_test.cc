@@ -226,6 +226,26 @@ TEST_F(SoftVcpuTest, kick_that_nobody_looked_at_is_in_what_is_saved) {
   EXPECT_EQ(vcpu_->state()->mp_state, MpState::kRunnable);
 }
 
+// Both vCPUs are asked to pause, and the first one starts the other before it does.
+TEST_F(SoftVcpuTest, startup_of_a_parked_vcpu_is_in_what_is_saved) {
+  vcpu_.reset();
+  vm_ = create_soft_vm({}).value();
+  ASSERT_TRUE(vm_->map_memory(*memory_));
+  vcpu_ = vm_->create_vcpu(0, 2).value();
+  const std::unique_ptr<EngineVcpu> other = vm_->create_vcpu(1, 2).value();
+  ASSERT_EQ(other->state()->mp_state, MpState::kUninitialized);
+  // mov ecx, 0x830; mov edx, 1; mov eax, 0x4500 (INIT); wrmsr; mov eax, 0x4602 (SIPI); wrmsr
+  const VcpuExit exit =
+      run({0x66, 0xB9, 0x30, 0x08, 0,    0,    0x66, 0xBA, 1, 0,    0, 0, 0x66, 0xB8,
+           0,    0x45, 0,    0,    0x0F, 0x30, 0x66, 0xB8, 2, 0x46, 0, 0, 0x0F, 0x30},
+          [](CpuState& state) { state.apic_base |= 0xC00; });
+  EXPECT_TRUE(is_done(exit));
+  ASSERT_TRUE(other->finish_pending_exit());
+  const CpuState started = other->state().value();
+  EXPECT_EQ(started.mp_state, MpState::kRunnable);
+  EXPECT_EQ(started.cs.base, 0x2000u);
+}
+
 TEST_F(SoftVcpuTest, wait_with_interrupts_off_ends_after_a_restore_for_who_knows_kvm) {
   constexpr std::uint32_t kSystemTime = 0x4B56'4D01;
   const auto knows_kvm = [](CpuState& state) {

@@ -1,10 +1,10 @@
 // TlbBank: the translations of one privilege and address space: reads, writes and instruction
 // fetches, each direct-mapped. Flushing costs what was filled since the last flush.
 //
-// Calls remember where they lead (CallLink in fast/uop.h). They belong to an epoch, a number that
-// no other bank ever has and that changes with whatever could make such a link wrong: fetch
-// translations that go, also those that the tables above have long replaced by others, and code.
-// Thread: the vCPU's own.
+// Calls remember where they lead (CallLink and Uop::target in fast/uop.h). That belongs to an
+// epoch, a number that no other bank ever has and that changes with whatever could make such a link
+// wrong: fetch translations that go, also those that the tables above have long replaced by others,
+// and code. Thread: the vCPU's own.
 #pragma once
 
 #include <array>
@@ -145,17 +145,17 @@ class TlbBank {
     jump_local_.take_each([this](std::size_t slot) { clear_jump(slot); });
   }
   void flush_fetch() {
+    begin_epoch();
     if (!fetched_[0] && !fetched_[1]) return;
     fetch_filled_.take_each([this](std::size_t slot) { clear_fetch(slot); });
     fetch_local_ = {};
     flush_jumps();
-    begin_epoch();
   }
   // What leads to decoded code that is about to go.
   template <class Owns>
   void drop_code(const CodePage* page, Owns&& owns) {
+    begin_epoch();  // also when the bank is empty: calls of the code at hand may remember it
     if (!fetched_[0] && !fetched_[1]) return;
-    begin_epoch();
     fetch_filled_.for_each([&](std::size_t slot) {
       if (fetch_[slot].page == page) clear_fetch(slot);
     });
