@@ -35,7 +35,7 @@ void ApicTimer::set_mode(Mode mode) {
 void ApicTimer::set_divide(std::uint32_t divide_register) {
   const std::uint32_t current = current_count();
   divisor_ = divisor_of(divide_register);
-  if (running_ && mode_ != Mode::kTscDeadline) start(initial_, current);
+  if (counts()) start(initial_, current);
 }
 
 // An expired one-shot count stays expired.
@@ -56,7 +56,7 @@ std::uint64_t ApicTimer::period_ns() const {
 }
 
 std::uint32_t ApicTimer::current_count() const {
-  if (!running_ || mode_ == Mode::kTscDeadline) return 0;
+  if (!counts()) return 0;
   const std::uint64_t now = clock_.ns();
   std::uint64_t left = 0;
   if (deadline_ns_ > now) {

@@ -35,6 +35,8 @@ class ApicTimer {
   bool start(std::uint32_t initial, std::uint32_t current);
   std::uint32_t initial_count() const { return initial_; }
   std::uint32_t current_count() const;
+  // Counts down, perhaps to 0 in this moment.
+  bool counts() const { return running_ && mode_ != Mode::kTscDeadline; }
   // Nothing in the other modes. True: it is due already.
   bool set_tsc_deadline(std::uint64_t guest_tsc);
   std::uint64_t tsc_deadline() const { return tsc_deadline_; }

@@ -351,6 +351,7 @@ void LocalApic::store(std::uint32_t index, std::uint32_t value) {
       if (timer_.set_initial_count(value)) poll_timer();
       return write(kInitialCount, timer_.initial_count());
     case kDivide:
+      poll_timer();  // what has expired stays so
       timer_.set_divide(value);
       return write(kDivide, value);
     case kSelfIpi:
@@ -477,10 +478,14 @@ void LocalApic::end_halt() {
 
 // ---- State -------------------------------------------------------------------------------------
 
+// A count that has run out is saved as the interrupt that it is; one that runs out meanwhile, as
+// about to.
 void LocalApic::save(std::span<std::byte, kLapicPageSize> page) {
   take_pv_eoi();
+  poll_timer();
   for (std::uint32_t i = 0; i < kRegisters; ++i) {
-    const std::uint32_t value = i == kId ? index_ << 24 : value_of(i);
+    std::uint32_t value = i == kId ? index_ << 24 : value_of(i);
+    if (i == kCurrentCount && value == 0 && timer_.counts()) value = 1;
     std::memset(page.data() + i * std::size_t{16}, 0, 16);
     std::memcpy(page.data() + i * std::size_t{16}, &value, sizeof(value));
   }

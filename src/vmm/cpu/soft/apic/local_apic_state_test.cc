@@ -122,6 +122,28 @@ TEST(LocalApicState, an_expired_one_shot_stays_expired_and_a_due_period_is_annou
   EXPECT_EQ(m.sink.take(0), kAttentionTimer);
 }
 
+// Between the vCPU's last look at its timer and the save.
+TEST(LocalApicState, an_expiry_that_nobody_has_looked_at_is_saved_as_its_interrupt) {
+  FakeMachine m;
+  m.enable(true);
+  m.write(m.apic(), 0x32, 0x40);
+  m.write(m.apic(), 0x38, 1000);
+  m.clock.now_ns += 1'000'000;
+  const Page page = save(m.apic());
+  m.apic().load(page);
+  EXPECT_EQ(m.take(0), 0x40);
+}
+
+TEST(LocalApicState, another_divider_does_not_lose_an_expiry) {
+  FakeMachine m;
+  m.enable(true);
+  m.write(m.apic(), 0x32, 0x40);
+  m.write(m.apic(), 0x38, 1000);
+  m.clock.now_ns += 1'000'000;
+  m.write(m.apic(), 0x3E, 0x3);
+  EXPECT_EQ(m.take(0), 0x40);
+}
+
 TEST(LocalApicState, deadline_mode_is_loaded_before_its_deadline) {
   FakeMachine m;
   m.enable(true);
