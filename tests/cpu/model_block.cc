@@ -22,8 +22,10 @@ bool run_as_block(soft::Cpu& cpu, std::span<const std::uint8_t> code) {
   if (!soft::translate(std::span(page).subspan(offset), offset, made)) return false;
 
   // Nothing is known of where branches go.
-  static std::vector<soft::JumpEntry> no_jumps(soft::kJumpEntries);
+  static std::vector<soft::JumpEntry> no_jumps(soft::kJumpEntries + 1);
   no_jumps[0].address = 1;
+  ++no_jumps[soft::kJumpEntries].address;  // the epoch
+  cpu.returns = {};
   cpu.jumps = no_jumps.data();
   cpu.gpr[17] = cpu.rip - offset;
   cpu.budget = std::numeric_limits<std::int64_t>::max();
