@@ -48,6 +48,13 @@ bool for_each_entry(int directory, const std::function<bool(const std::string&)>
 
 bool has_only_known_files(int directory) { return for_each_entry(directory, is_known_file); }
 
+// Has a manifest and no file that does not belong to a snapshot.
+bool is_snapshot(int directory) {
+  struct stat info {};
+  return ::fstatat(directory, kManifest, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG(info.st_mode) && has_only_known_files(directory);
+}
+
 Result<std::string> random_digits(std::size_t digits) {
   std::string out(digits, '0');
   if (::getrandom(out.data(), out.size(), 0) != static_cast<ssize_t>(out.size())) {
@@ -102,12 +109,6 @@ bool is_at(int directory, int parent, const std::string& name) {
   return ::fstat(directory, &held) == 0 &&
          ::fstatat(parent, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
          held.st_ino == named.st_ino && held.st_dev == named.st_dev;
-}
-
-bool is_snapshot(int directory) {
-  struct stat info {};
-  return ::fstatat(directory, kManifest, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-         S_ISREG(info.st_mode) && has_only_known_files(directory);
 }
 
 Result<UniqueFd> open_snapshot(int parent, const std::string& name) {

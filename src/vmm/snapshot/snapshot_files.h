@@ -64,8 +64,6 @@ Result<std::string> random_hex();
 Result<UniqueFd> open_directory(int parent, const std::string& name);
 // The path still leads to this very directory.
 bool is_at(int directory, int parent, const std::string& name);
-// Has a manifest and no file that does not belong to a snapshot.
-bool is_snapshot(int directory);
 // The snapshot that has the name at one moment, however often others replace it. kNotFound: nothing
 // has the name; kInvalidArgument: something that is not a snapshot.
 Result<UniqueFd> open_snapshot(int parent, const std::string& name);

@@ -28,8 +28,8 @@ Status check_target(const files::Place& place, bool replace) {
     return fail(Code::kInvalidArgument, place.path + " exists",
                 "give another path, or ask for it to be replaced");
   }
-  const auto directory = files::open_directory(place.parent.get(), place.name);
-  if (directory && files::is_snapshot(directory->get())) return {};
+  const auto there = files::open_snapshot(place.parent.get(), place.name);
+  if (there || there.error().code() == Code::kNotFound) return {};
   return fail(Code::kInvalidArgument, place.path + " exists and is not a snapshot",
               "give another path");
 }
