@@ -94,11 +94,17 @@ concept HasPlain = requires {
 struct Forms {
   std::array<Handler, 2> reg_reg;
   std::array<Handler, 2> reg_imm;
-  std::array<Handler, kShapes> reg_mem;
+  std::array<std::array<Handler, kShapes>, 2> reg_mem;
   std::array<Handler, kShapes> mem_reg;
   std::array<Handler, kShapes> mem_imm;
 };
 
+template <class Operation, class T, bool kFlags>
+constexpr std::array<Handler, kShapes> from_memory() {
+  return {one<Binary<Operation, T, DstReg, SrcMem<Shape::kBase>, kFlags>>,
+          one<Binary<Operation, T, DstReg, SrcMem<Shape::kIndexed>, kFlags>>,
+          one<Binary<Operation, T, DstReg, SrcMem<Shape::kSegment>, kFlags>>};
+}
 template <class Operation, class T>
 constexpr Forms binary_forms() {
   constexpr bool kAlways = !HasPlain<Operation> || !Operation::kWrites;
@@ -120,9 +126,7 @@ constexpr Forms binary_forms() {
                   one<Binary<Operation, T, DstReg, SrcReg, true>>},
       .reg_imm = {one<Binary<Operation, T, DstReg, SrcImm, kAlways>>,
                   one<Binary<Operation, T, DstReg, SrcImm, true>>},
-      .reg_mem = {one<Binary<Operation, T, DstReg, SrcMem<Shape::kBase>, true>>,
-                  one<Binary<Operation, T, DstReg, SrcMem<Shape::kIndexed>, true>>,
-                  one<Binary<Operation, T, DstReg, SrcMem<Shape::kSegment>, true>>},
+      .reg_mem = {from_memory<Operation, T, kAlways>(), from_memory<Operation, T, true>()},
       .mem_reg = by_shape(SrcReg{}),
       .mem_imm = by_shape(SrcImm{}),
   };
@@ -141,8 +145,9 @@ Handler select_binary(const Choice& choice) {
   if (is_memory(insn.operand[0])) {
     return (from_imm ? forms.mem_imm : forms.mem_reg)[shape_index(insn)];
   }
-  if (is_memory(insn.operand[1])) return forms.reg_mem[shape_index(insn)];
-  return (from_imm ? forms.reg_imm : forms.reg_reg)[choice.flags_needed ? 1 : 0];
+  const std::size_t flags = choice.flags_needed ? 1 : 0;
+  if (is_memory(insn.operand[1])) return forms.reg_mem[flags][shape_index(insn)];
+  return (from_imm ? forms.reg_imm : forms.reg_reg)[flags];
 }
 
 struct UnaryForms {

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "vmm/cpu/soft/fast/alu.h"
+#include "vmm/cpu/soft/fast/forward.h"
 #include "vmm/cpu/soft/fast/fused.h"
+#include "vmm/cpu/soft/fast/kinds.h"
 #include "vmm/cpu/soft/fast/last.h"
 #include "vmm/cpu/soft/fast/step.h"
 
@@ -47,6 +49,8 @@ using Conditions = std::tuple<CompareAndBranch<fused::Test, U64, DstReg, SrcReg,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcReg, 5, kEnds>,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcImm, 4, kEnds>,
                               CompareAndBranch<fused::Cmp, U32, DstReg, SrcImm, 4, kEnds>,
+                              CompareAndBranch<fused::Cmp, U64, DstReg, SrcImm, 5, kEnds>,
+                              CompareAndBranch<fused::Cmp, U32, DstReg, SrcImm, 5, kEnds>,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcReg, 3, kEnds>,
                               CompareAndBranch<fused::Test, U32, DstReg, SrcImm, 4, kEnds>,
                               CompareAndBranch<fused::Test, U32, DstReg, SrcImm, 5, kEnds>,
@@ -61,7 +65,7 @@ constexpr std::size_t kConditions = std::tuple_size_v<Conditions<false>>;
 constexpr std::size_t kFirstCondition = kSteps + std::tuple_size_v<Exits>;
 constexpr std::size_t kFirstEnding = kFirstCondition + kConditions;
 constexpr std::size_t kLinks = kFirstEnding + kConditions;
-enum Kind : U8 { kPush = 0, kPop = 1, kJmp = kSteps, kRet = kSteps + 1, kNone = 0xFF };
+enum Kind : U8 { kPush = 0, kPop = 1, kJmp = kSteps, kRet = kSteps + 1 };
 
 template <class First, class... Rest>
 [[gnu::always_inline]] inline const Uop* follow(Cpu& cpu, const Uop* uop) {
@@ -125,39 +129,6 @@ constexpr std::array kRuns = std::to_array<Run>({
     {in_order(kPop, kPop, kPop), kThree, chain<Pop, Pop, Pop>},
 });
 
-// The kind of a handler of one link; kNone for those that are none. Of every instruction that is
-// translated, so there is no search: the multiplier is one with which no two share a slot.
-class Kinds {
- public:
-  Kinds() {
-    while (!fill()) multiplier_ += 2;
-  }
-  U8 of(Handler handler) const {
-    const U8 kind = slots_[slot_of(handler)];
-    return kAlone[kind] == handler ? kind : U8{kNone};
-  }
-
- private:
-  static constexpr int kBits = 11;
-  bool fill() {
-    slots_.fill(0);
-    std::array<bool, std::size_t{1} << kBits> taken{};
-    for (std::size_t i = 0; i < kFirstEnding; ++i) {
-      const std::size_t slot = slot_of(kAlone[i]);
-      if (taken[slot]) return false;
-      taken[slot] = true;
-      slots_[slot] = static_cast<U8>(i);
-    }
-    return true;
-  }
-  std::size_t slot_of(Handler handler) const {
-    return static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(handler) * multiplier_ >>
-                                    (64 - kBits));
-  }
-  U64 multiplier_ = 0x9E37'79B9'7F4A'7C15;
-  std::array<U8, std::size_t{1} << kBits> slots_;
-};
-
 template <std::size_t... kCondition>
 constexpr std::array<U8, kConditions> condition_uops(std::index_sequence<kCondition...>) {
   return {std::tuple_element_t<kCondition, Conditions<false>>::kUops...};
@@ -179,18 +150,28 @@ Handler chain_of(U32 kinds) {
 }  // namespace
 
 void make_chains(std::span<Uop> uops) {
-  static const Kinds kKinds;
-  U32 kinds = ~U32{0};  // four of kNone
+  // Of the links that are found as such: the ending conditions are put in here.
+  static const Kinds kKinds({kAlone.data(), kFirstEnding});
+  U32 kinds = ~U32{0};  // four of kNoKind
+  U8 next_step = kNoKind;
   const std::size_t exit = uops.size() - 1;
   for (std::size_t i = uops.size(); i-- > 0;) {
     U8 kind = kKinds.of(uops[i].handler);
-    if (kind != kNone && kind >= kFirstCondition &&
+    const U8 step = forwarding_kind(uops[i].handler);
+    if (kind != kNoKind && kind >= kFirstCondition &&
         i + kConditionUops[kind - kFirstCondition] == exit && uops[exit].handler == kAlone[kJmp]) {
       kind += kConditions;
       uops[i].handler = kAlone[kind];
     }
     kinds = kinds << 8 | kind;
-    if (kind < kSteps && (kinds >> 8 & 0xFF) != kNone) uops[i].handler = chain_of(kinds);
+    const bool is_chain = kind < kSteps && (kinds >> 8 & 0xFF) != kNoKind;
+    if (is_chain) uops[i].handler = chain_of(kinds);
+    if (step != kNoKind && next_step != kNoKind) {
+      Handler both = forwarding(&uops[i], step, next_step);
+      if (both == nullptr && !is_chain) both = beside(step, next_step);
+      if (both != nullptr) uops[i].handler = both;
+    }
+    next_step = step;
   }
 }
 
