@@ -93,9 +93,12 @@ class Move {
       return true;
     }
     const int error = errno;
-    if (rename(aside, what_.name, 0) || !taken(errno)) return fail_errno("give it its name", error);
-    // Somebody else's new one came between the two steps: it has replaced the old one.
-    files::remove_directory(what_.parent, aside);
+    const bool is_back = rename(aside, what_.name, 0);
+    const bool is_taken = taken(error) || (!is_back && taken(errno));
+    if (!is_taken) return fail_errno("give it its name", error);
+    // Somebody else's new one came between the two steps: it has replaced the old one, which others
+    // may have removed by now. Or it has gone again, and the old one is back.
+    if (!is_back) files::remove_directory(what_.parent, aside);
     return false;
   }
 
