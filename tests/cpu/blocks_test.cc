@@ -176,6 +176,19 @@ TEST_F(BlocksTest, a_fault_in_the_middle_shows_flags_that_are_overwritten_later)
   EXPECT_EQ(cpu().rflags(), kOf | kSf | kAf | kPf | 2u);
 }
 
+TEST_F(BlocksTest, a_fault_of_arithmetic_whose_flags_nobody_wants_shows_those_before_it) {
+  // xor eax, eax; add rax, [rdx]; test ecx, ecx; ud2
+  place(0, {0x31, 0xC0, 0x48, 0x03, 0x02, 0x85, 0xC9, 0x0F, 0x0B});
+  cpu().gpr[soft::kRcx] = 1;
+  cpu().gpr[soft::kRdx] = 0x700000;  // not mapped
+  EXPECT_TRUE(run_at(kCode).aborted);
+  EXPECT_EQ(cpu().rip, kCode + 2);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kPage);
+  EXPECT_EQ(cpu().rflags() & (soft::eflags::kZf | soft::eflags::kPf),
+            soft::eflags::kZf | soft::eflags::kPf);
+  EXPECT_EQ(reg(soft::kRax), 0u);
+}
+
 TEST_F(BlocksTest, sse_needs_permission_each_time) {
   place(0, {0x0F, 0x28, 0xC1, 0x0F, 0x0B});  // movaps xmm0, xmm1; ud2
   run_at(kCode);

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <set>
 #include <vector>
 
 #include "tests/cpu/flat_machine.h"
+#include "vmm/cpu/soft/fast/translate.h"
 
 namespace sm::cpu_test {
 namespace {
@@ -14,6 +16,7 @@ using Bytes = std::vector<std::uint8_t>;
 
 constexpr std::uint64_t kCode = 0x400000, kCodeAt = 0x100000;
 constexpr std::uint8_t kRegisters = 3;  // rax, rcx, rdx
+constexpr std::uint8_t kSources = 4;    // those, or immediates
 
 struct Operation {
   std::uint8_t opcode;
@@ -35,12 +38,16 @@ constexpr std::array kOperations = std::to_array<Operation>({
     {0xC1, 0, true},  // rol
 });
 
+// A count, or what is sign-extended.
+constexpr std::array<std::uint8_t, 4> kImmediates{13, 0, 0x3F, 0x80};
+
+// `from`: a register, or one of kImmediates.
 Bytes encode(const Operation& operation, bool wide, std::uint8_t to, std::uint8_t from) {
   Bytes bytes;
   if (wide) bytes.push_back(0x48);
   const std::uint8_t middle = operation.immediate ? operation.extension : from;
   bytes.insert(bytes.end(), {operation.opcode, static_cast<std::uint8_t>(0xC0 | middle << 3 | to)});
-  if (operation.immediate) bytes.push_back(13);
+  if (operation.immediate) bytes.push_back(kImmediates[from]);
   return bytes;
 }
 // lea rax, [rcx + 5] and lea rax, [rcx + rdx * 2]
@@ -69,9 +76,11 @@ class RegisterPairs : public testing::Test {
   }
   void expect_same_with_all(const Bytes& first) {
     for (const Operation& second : kOperations) {
-      for (std::uint8_t i = 0; i < 2 * kRegisters * kRegisters; ++i) {
-        const bool wide = i >= kRegisters * kRegisters;
-        expect_same(first, encode(second, wide, i % kRegisters, i / kRegisters % kRegisters));
+      for (std::uint8_t i = 0; i < 2 * kRegisters * kSources; ++i) {
+        const bool wide = i >= kRegisters * kSources;
+        const std::uint8_t from = i / kRegisters % kSources;
+        if (from >= kRegisters && !second.immediate) continue;
+        expect_same(first, encode(second, wide, i % kRegisters, from));
       }
     }
   }
@@ -86,6 +95,26 @@ TEST_F(RegisterPairs, do_what_they_do_one_by_one) {
       expect_same_with_all(encode(first, wide, 0, 0));
     }
   }
+}
+
+// Of a block that begins with these and then does something that is in no pair.
+soft::Handler first_handler(Bytes bytes) {
+  bytes.insert(bytes.end(), {0x85, 0xDB, 0x0F, 0xA2});  // test ebx, ebx; cpuid
+  static soft::TranslatedBlock made;
+  EXPECT_TRUE(soft::translate(bytes, 0, made));
+  return made.uops[0].handler;
+}
+
+TEST_F(RegisterPairs, have_handlers_of_their_own) {
+  const Bytes xor_rax_rcx{0x48, 0x31, 0xC8}, shl_rax{0x48, 0xC1, 0xE0, 13},
+      sub_rdx_rax{0x48, 0x29, 0xC2}, sub_rdx_rcx{0x48, 0x29, 0xCA};
+  std::set<soft::Handler> handlers{first_handler(xor_rax_rcx)};
+  for (const Bytes& second : {shl_rax, sub_rdx_rax, sub_rdx_rcx}) {
+    Bytes both = xor_rax_rcx;
+    both.insert(both.end(), second.begin(), second.end());
+    handlers.insert(first_handler(both));
+  }
+  EXPECT_EQ(handlers.size(), 4u);
 }
 
 TEST_F(RegisterPairs, begin_with_an_address) {

@@ -10,7 +10,8 @@
 
 namespace sm::soft::fast {
 
-// Gives uops that begin a chain its handler instead of their own. Those behind keep theirs, for
+// Gives uops that begin a chain its handler instead of their own, or that of a pair which hands on
+// its result (forward.h), if that is both. Those behind keep theirs, for
 // slow cases, and may begin chains themselves. `uops`: of one block with its exit, each with the
 // handler of its instruction or of a comparison and the branch behind it.
 void make_chains(std::span<Uop> uops);

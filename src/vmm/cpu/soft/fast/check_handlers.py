@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-HANDLER = re.compile(r"^[0-9a-f]+ <(sm::soft::(?:Uop const\* sm::soft::)?fast::.*\(sm::soft::Cpu&, sm::soft::Uop const\*, sm::soft::Ahead\).*)>:$")
+HANDLER = re.compile(r"^[0-9a-f]+ <(sm::soft::(?:Uop const\* sm::soft::)?fast::.*(?<!\(\*\))\(sm::soft::Cpu&, sm::soft::Uop const\*, sm::soft::Ahead\).*)>:$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <.*>:$")
 # What may be in slow.cc only.
 FORBIDDEN = [

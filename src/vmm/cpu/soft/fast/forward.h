@@ -15,7 +15,7 @@ std::uint8_t forwarding_kind(Handler handler);
 // The handler of `first` and the uop behind it, which have these kinds. Null: the second does not
 // work on what the first makes, or with both operands.
 Handler forwarding(const Uop* first, std::uint8_t kind, std::uint8_t second_kind);
-// That of any two such steps, whatever their operands.
+// That of two such steps whatever their operands are. Null: the second is none that may be one.
 Handler beside(std::uint8_t kind, std::uint8_t second_kind);
 
 }  // namespace sm::soft::fast

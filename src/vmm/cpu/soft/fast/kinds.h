@@ -1,11 +1,14 @@
 // Kinds: numbers of some handlers, by address. Of every instruction that is translated, so there is
-// no search: the multiplier is one with which no two share a slot.
+// no search: the multiplier is one with which no two share a slot. Where the linker has put them
+// near one another it takes some tries to find one.
+//
 // Any thread.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <span>
 
 #include "vmm/cpu/soft/fast/uop.h"
@@ -18,7 +21,11 @@ class Kinds {
  public:
   // `handlers` live as long as this, and are fewer than kNoKind.
   explicit Kinds(std::span<const Handler> handlers) : handlers_(handlers) {
-    while (!fill()) multiplier_ += 2;
+    constexpr int kTries = 1000;  // none of the layouts that were tried needed more than nine
+    for (int i = 0; !fill(); ++i) {
+      if (i == kTries) std::abort();
+      multiplier_ *= 0xD134'2543'DE82'EF95;  // odd, and each try has nothing to do with the last
+    }
   }
   // The place among the handlers; kNoKind for those that are none.
   std::uint8_t of(Handler handler) const {

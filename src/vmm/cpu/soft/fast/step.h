@@ -1,6 +1,6 @@
 // Steps: what an instruction does to registers and memory, as types. run() does it and is true, or
 // it is false and has done nothing: a slow case. A handler is made of one of them (one()) or of a
-// few that often come together (chain.cc).
+// few that come together (chain.cc, forward.cc).
 // Thread: the vCPU's own.
 #pragma once
 

@@ -7,9 +7,10 @@
 // Behind a call is a CallLink instead of the exit, behind other jumps and returns nothing.
 //
 // There is one uop for each instruction, so that a slow case finds the instruction by its uop's
-// place; where some are executed as one (a comparison and its branch, chains) the first one's
-// handler does them all, and the other uops are there for its operands and for slow cases. Thread:
-// that of the vCPU whose code cache it is in.
+// place; where some are executed as one (a comparison and its branch, chains, pairs) the first
+// one's handler does them all, and the other uops are there for its operands and for slow cases.
+//
+// Thread: that of the vCPU whose code cache it is in.
 #pragma once
 
 #include <cstddef>

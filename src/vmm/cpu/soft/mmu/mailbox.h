@@ -16,6 +16,7 @@ namespace sm::soft {
 class PageList {
  public:
   void add(std::uint64_t page) {
+    if (count_ != 0 && pages_[count_ - 1] == page) return;
     if (count_ == pages_.size()) {
       all_ = true;
     } else {

@@ -4,7 +4,9 @@
 // Calls remember where they lead (CallLink and Uop::target in fast/uop.h). That belongs to an
 // epoch, a number that no other bank ever has and that changes with whatever could make such a link
 // wrong: fetch translations that go, also those that the tables above have long replaced by others,
-// and code. Thread: the vCPU's own.
+// and code.
+//
+// Thread: the vCPU's own.
 #pragma once
 
 #include <array>
@@ -135,8 +137,6 @@ class TlbBank {
     local_ = {};
     flush_fetch();
     largest_shift_.fill(kSmallShift);
-    fetched_.fill(false);
-    fetched_local_ = false;
   }
   void flush_local() {
     if (fetched_local_) begin_epoch();
@@ -238,8 +238,8 @@ class TlbBank {
   // Of the translations in each half of the address space: kernels use large pages for themselves,
   // and dropping a program's page should not have to look at those.
   std::array<std::uint32_t, 2> largest_shift_{kSmallShift, kSmallShift};
-  // Whether there were fetch translations since the last flush: in each half, and such as go with
-  // the address space.
+  // Whether there have been fetch translations: in each half, and such as go with the address
+  // space. Also before the last flush: the block at hand may go on and remember its epoch.
   std::array<bool, 2> fetched_{};
   bool fetched_local_ = false;
 };
