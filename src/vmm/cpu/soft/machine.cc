@@ -102,8 +102,9 @@ void Machine::code_written(std::uint64_t physical, std::uint64_t length) {
     const std::uint64_t begin = page == first ? physical & kPageMask : 0;
     const std::uint64_t end = page == last ? ((physical + length - 1) & kPageMask) + 1 : kPageSize;
     if (pages_.code_holders(page) == 0 || !pages_.has_code_lines(page, begin, end)) continue;
-    // Told before the others see that there are no holders and write without asking; and again,
-    // since they may have made code of it since then.
+    // Told before other vCPUs see that there are no holders and write without a word; and again,
+    // since they may have made code of it in between. Who has done that hears of it once this
+    // thread goes on.
     drop_code(page, pages_.code_holders(page));
     drop_code(page, pages_.take_code_holders(page));
   }

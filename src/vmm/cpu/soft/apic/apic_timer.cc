@@ -35,7 +35,8 @@ void ApicTimer::set_mode(Mode mode) {
 void ApicTimer::set_divide(std::uint32_t divide_register) {
   const std::uint32_t current = current_count();
   divisor_ = divisor_of(divide_register);
-  if (counts()) start(initial_, current);
+  // What has run out and was not looked at is about to.
+  if (counts()) start(initial_, std::max(current, 1u));
 }
 
 // An expired one-shot count stays expired.

@@ -351,7 +351,6 @@ void LocalApic::store(std::uint32_t index, std::uint32_t value) {
       if (timer_.set_initial_count(value)) poll_timer();
       return write(kInitialCount, timer_.initial_count());
     case kDivide:
-      poll_timer();  // what has expired stays so
       timer_.set_divide(value);
       return write(kDivide, value);
     case kSelfIpi:
@@ -482,7 +481,7 @@ void LocalApic::end_halt() {
 // about to.
 void LocalApic::save(std::span<std::byte, kLapicPageSize> page) {
   take_pv_eoi();
-  poll_timer();
+  if (timer_.counts()) poll_timer();  // a deadline is saved as such
   for (std::uint32_t i = 0; i < kRegisters; ++i) {
     std::uint32_t value = i == kId ? index_ << 24 : value_of(i);
     if (i == kCurrentCount && value == 0 && timer_.counts()) value = 1;

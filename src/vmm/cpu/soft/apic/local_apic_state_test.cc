@@ -141,6 +141,8 @@ TEST(LocalApicState, another_divider_does_not_lose_an_expiry) {
   m.write(m.apic(), 0x38, 1000);
   m.clock.now_ns += 1'000'000;
   m.write(m.apic(), 0x3E, 0x3);
+  m.clock.now_ns += 1000;
+  m.apic().poll_timer();
   EXPECT_EQ(m.take(0), 0x40);
 }
 
