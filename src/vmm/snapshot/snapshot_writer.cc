@@ -18,18 +18,23 @@ namespace sm {
 namespace files = snapshot_files;
 namespace {
 
-Status check_target(const files::Place& place, bool replace) {
+// Whether something has the name.
+Result<bool> is_taken(const files::Place& place) {
   struct stat info {};
-  if (::fstatat(place.parent.get(), place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) return {};
-    return fail_errno("look at " + place.path, errno);
+  if (::fstatat(place.parent.get(), place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+    return true;
   }
+  if (errno == ENOENT) return false;
+  return fail_errno("look at " + place.path, errno);
+}
+
+Status check_target(const files::Place& place, bool replace) {
+  if (!SM_TRY(is_taken(place))) return {};
   if (!replace) {
     return fail(Code::kInvalidArgument, place.path + " exists",
                 "give another path, or ask for it to be replaced");
   }
-  const auto there = files::open_snapshot(place.parent.get(), place.name);
-  if (there || there.error().code() == Code::kNotFound) return {};
+  if (files::open_snapshot(place.parent.get(), place.name) || !SM_TRY(is_taken(place))) return {};
   return fail(Code::kInvalidArgument, place.path + " exists and is not a snapshot",
               "give another path");
 }
