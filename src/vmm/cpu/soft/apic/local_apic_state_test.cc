@@ -122,13 +122,17 @@ TEST(LocalApicState, an_expired_one_shot_stays_expired_and_a_due_period_is_annou
   EXPECT_EQ(m.sink.take(0), kAttentionTimer);
 }
 
-// Between the vCPU's last look at its timer and the save.
-TEST(LocalApicState, an_expiry_that_nobody_has_looked_at_is_saved_as_its_interrupt) {
-  FakeMachine m;
+// A one-shot count that has run out since its vCPU last looked at it.
+void run_out(FakeMachine& m) {
   m.enable(true);
   m.write(m.apic(), 0x32, 0x40);
   m.write(m.apic(), 0x38, 1000);
   m.clock.now_ns += 1'000'000;
+}
+
+TEST(LocalApicState, an_expiry_that_nobody_has_looked_at_is_saved_as_its_interrupt) {
+  FakeMachine m;
+  run_out(m);
   const Page page = save(m.apic());
   m.apic().load(page);
   EXPECT_EQ(m.take(0), 0x40);
@@ -136,10 +140,7 @@ TEST(LocalApicState, an_expiry_that_nobody_has_looked_at_is_saved_as_its_interru
 
 TEST(LocalApicState, another_divider_does_not_lose_an_expiry) {
   FakeMachine m;
-  m.enable(true);
-  m.write(m.apic(), 0x32, 0x40);
-  m.write(m.apic(), 0x38, 1000);
-  m.clock.now_ns += 1'000'000;
+  run_out(m);
   m.write(m.apic(), 0x3E, 0x3);
   m.clock.now_ns += 1000;
   m.apic().poll_timer();

@@ -132,11 +132,14 @@ class TlbBank {
     if (fetch_local_.has((linear / kPageSize) % kFetchEntries)) jump_local_.add(slot);
   }
 
+  // A lookup follows before any call is executed in this bank.
   void flush() {
     filled_.take_each([this](std::size_t slot) { clear_slot(slot); });
     local_ = {};
     flush_fetch();
     largest_shift_.fill(kSmallShift);
+    fetched_.fill(false);
+    fetched_local_ = false;
   }
   void flush_local() {
     if (fetched_local_) begin_epoch();
@@ -238,8 +241,8 @@ class TlbBank {
   // Of the translations in each half of the address space: kernels use large pages for themselves,
   // and dropping a program's page should not have to look at those.
   std::array<std::uint32_t, 2> largest_shift_{kSmallShift, kSmallShift};
-  // Whether there have been fetch translations: in each half, and such as go with the address
-  // space. Also before the last flush: the block at hand may go on and remember its epoch.
+  // Whether there were fetch translations since the last flush: in each half, and such as go with
+  // the address space. A kernel's do not: what its calls know outlives changes of that.
   std::array<bool, 2> fetched_{};
   bool fetched_local_ = false;
 };
