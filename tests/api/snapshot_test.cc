@@ -11,6 +11,7 @@
 #include <functional>
 #include <future>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "support.h"
@@ -95,10 +96,12 @@ TEST_F(Snapshots, clones_run_what_ran_detached_with_the_images_environment) {
   EXPECT_EQ(random.size(), 2u);
 }
 
-// All of a file, or as much as is there to be read.
+// All of a file, or as much as is there to be read: a process that ends meanwhile takes its files
+// with it, and an iterator over the buffer would throw.
 std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream out;
+  out << std::ifstream(path, std::ios::binary).rdbuf();
+  return out.str();
 }
 
 // Of this program's children, those that were started to become VMs later.
