@@ -159,6 +159,110 @@ TEST_F(BlocksTest, an_instruction_on_two_pages_follows_changes_of_both) {
   EXPECT_EQ(reg(soft::kRax), 0x08070209u);
 }
 
+// nop; nop; nop; mov eax, imm32 (on both pages); dec ecx; jnz to the first nop; ud2
+class CrossingTest : public BlocksTest {
+ protected:
+  CrossingTest() {
+    place(kPage - 6, {0x90, 0x90, 0x90, 0xB8, 1, 2});
+    place(kPage, kTail);
+  }
+  Ran run_times(std::uint64_t times) {
+    cpu().gpr[soft::kRcx] = times;
+    return run_at(kOtherCode - 6, 10'000);
+  }
+  const Bytes kTail{3, 4, 0xFF, 0xC9, 0x75, 0xF4, 0x0F, 0x0B};
+};
+
+TEST_F(CrossingTest, is_executed_from_what_is_kept) {
+  EXPECT_EQ(run_times(1000).instructions, 6000);
+  EXPECT_EQ(reg(soft::kRax), 0x04030201u);
+  EXPECT_LE(cpu().blocks.lookups, 8u);
+  // A budget ends before it or behind it.
+  EXPECT_GE(run_at(kOtherCode - 6, 3).instructions, 3);
+}
+
+TEST_F(CrossingTest, follows_changes_of_its_bytes_and_translations) {
+  run_times(2);
+  place(kPage, {7});
+  run_times(2);
+  EXPECT_EQ(reg(soft::kRax), 0x04070201u);
+  place(2 * kPage, kTail);
+  place(2 * kPage, {9, 9});
+  machine_.map(kOtherCode, kCodeAt + 2 * kPage, kAll);
+  machine_.mmu().invalidate_page(kOtherCode);
+  run_times(2);
+  EXPECT_EQ(reg(soft::kRax), 0x09090201u);
+  // A page that is no longer there is a fault at its own address.
+  machine_.map(kOtherCode, kCodeAt + 2 * kPage, 0);
+  machine_.mmu().invalidate_page(kOtherCode);
+  EXPECT_TRUE(run_times(2).aborted);
+  EXPECT_EQ(cpu().rip, kOtherCode - 3);
+  EXPECT_EQ(cpu().fault.address, kOtherCode);
+}
+
+TEST_F(CrossingTest, may_fault_and_may_jump) {
+  // mov eax, [rdx + imm32] in the place of the other
+  place(kPage - 6, {0x90, 0x90, 0x90, 0x8B, 0x82, 0});
+  place(kPage, {0, 0, 0, 0xFF, 0xC9, 0x75, 0xF3, 0x0F, 0x0B});
+  cpu().gpr[soft::kRdx] = kData;
+  EXPECT_EQ(run_times(3).instructions, 3 * 6);
+  cpu().gpr[soft::kRdx] = 0x700000;  // not mapped
+  const Ran ran = run_times(3);
+  EXPECT_TRUE(ran.aborted);
+  EXPECT_EQ(ran.instructions, 3);
+  EXPECT_EQ(cpu().rip, kOtherCode - 3);
+  EXPECT_EQ(cpu().fault.address, 0x700000u);
+  // jmp over two ud2
+  place(kPage - 6, {0x90, 0x90, 0x90, 0xE9, 4, 0});
+  place(kPage, {0, 0, 0x0F, 0x0B, 0x0F, 0x0B, 0xFF, 0xC9, 0x75, 0xF0, 0x0F, 0x0B});
+  EXPECT_EQ(run_times(3).instructions, 3 * 6);
+  EXPECT_EQ(cpu().rip, kOtherCode + 10);
+}
+
+TEST_F(BlocksTest, strings_inside_a_page_need_no_semantic_function) {
+  // rep stosq; mov rdi, rdx; mov ecx, r8d; rep movsb; ud2
+  place(0, {0xF3, 0x48, 0xAB, 0x48, 0x89, 0xD7, 0x44, 0x89, 0xC1, 0xF3, 0xA4, 0x0F, 0x0B});
+  constexpr std::uint64_t kOtherData = kData + kPage;
+  machine_.map(kOtherData, kDataAt + kPage, kAll);
+  const auto run_with = [&](std::uint64_t to, std::uint64_t words, std::uint64_t copied) {
+    cpu().gpr[soft::kRax] = 0x0123456789ABCDEF;
+    cpu().gpr[soft::kRdi] = to;
+    cpu().gpr[soft::kRcx] = words;
+    cpu().gpr[soft::kRsi] = to;
+    cpu().gpr[soft::kRdx] = to + words * 8;
+    cpu().gpr[soft::kR8] = copied;
+    const std::uint64_t before = cpu().blocks.semantic_calls;
+    run_at(kCode);
+    EXPECT_EQ(cpu().rip, kCode + 11);
+    EXPECT_EQ(reg(soft::kRcx), 0u);
+    EXPECT_EQ(reg(soft::kRsi), to + copied);
+    EXPECT_EQ(reg(soft::kRdi), to + words * 8 + copied);
+    std::uint64_t last = 0;
+    EXPECT_TRUE(soft::load_linear(cpu(), reg(soft::kRdi) - 8, &last, 8));
+    EXPECT_EQ(last, 0x0123456789ABCDEFu);
+    return cpu().blocks.semantic_calls - before;
+  };
+  run_with(kData, 4, 16);                           // the translations are there now
+  EXPECT_EQ(run_with(kData, 4, 16), 1u);            // ud2
+  EXPECT_EQ(run_with(kData + 8, 500, 48), 1u);      // up to 40 bytes before the page's end
+  EXPECT_EQ(run_with(kOtherData - 16, 4, 16), 2u);  // the first over the page's end
+}
+
+TEST_F(BlocksTest, the_address_of_a_page_fault_is_for_supervisors) {
+  place(0, {0x0F, 0x20, 0xD0, 0x0F, 0x0B});  // mov rax, cr2; ud2
+  cpu().cr2 = 0x1234567890;
+  cpu().cpl = 0;
+  soft::cpl_changed(cpu());
+  run_at(kCode);
+  EXPECT_EQ(reg(soft::kRax), 0x1234567890u);
+  EXPECT_EQ(cpu().rip, kCode + 3);
+  cpu().cpl = 3;
+  soft::cpl_changed(cpu());
+  EXPECT_TRUE(run_at(kCode).aborted);
+  EXPECT_EQ(cpu().rip, kCode);
+  EXPECT_EQ(cpu().fault.vector, soft::vector::kProtection);
+}
+
 TEST_F(BlocksTest, a_fault_in_the_middle_shows_flags_that_are_overwritten_later) {
   // add eax, ecx; mov [rdx], ecx; xor esi, esi; ud2
   place(0, {0x01, 0xC8, 0x89, 0x0A, 0x31, 0xF6, 0x0F, 0x0B});

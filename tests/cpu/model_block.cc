@@ -19,7 +19,7 @@ bool run_as_block(soft::Cpu& cpu, std::span<const std::uint8_t> code) {
   const auto offset = static_cast<std::uint16_t>(cpu.rip % soft::kPageSize);
   std::copy(code.begin(), code.end(), page.begin() + offset);
   static soft::TranslatedBlock made;
-  if (!soft::translate(std::span(page).subspan(offset), offset, made)) return false;
+  if (!soft::translate(std::span(page).subspan(offset), offset, nullptr, made)) return false;
 
   // Nothing is known of where branches go.
   static std::vector<soft::JumpEntry> no_jumps(soft::kJumpEntries + 1);

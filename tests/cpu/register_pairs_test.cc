@@ -101,7 +101,7 @@ TEST_F(RegisterPairs, do_what_they_do_one_by_one) {
 soft::Handler first_handler(Bytes bytes) {
   bytes.insert(bytes.end(), {0x85, 0xDB, 0x0F, 0xA2});  // test ebx, ebx; cpuid
   static soft::TranslatedBlock made;
-  EXPECT_TRUE(soft::translate(bytes, 0, made));
+  EXPECT_TRUE(soft::translate(bytes, 0, nullptr, made));
   return made.uops[0].handler;
 }
 

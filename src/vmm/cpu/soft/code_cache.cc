@@ -153,7 +153,7 @@ const Insn* CodeCache::fetch_crossing(std::uint64_t linear) {
   const std::uint64_t drops = drops_;
   const CodePage* first = find_page(linear, fault);
   if (first == nullptr || second == nullptr || drops != drops_) return decode_uncached(linear);
-  Crossing& entry = (*crossings_)[linear / kPageSize % kCrossings];
+  Crossing& entry = crossing_at(linear);
   if (entry.linear != linear || entry.drops != drops || entry.first != first ||
       entry.second != second) {
     machine_.pages().add_code_lines(first->page, linear & kPageMask, kPageSize);
@@ -163,6 +163,19 @@ const Insn* CodeCache::fetch_crossing(std::uint64_t linear) {
     entry = {linear, drops, first, second, *decoded};
   }
   return &entry.decoded;
+}
+
+const Insn* CodeCache::kept_crossing(std::uint64_t linear) const {
+  const Crossing& entry = crossing_at(linear);
+  if (entry.linear != linear || entry.drops != drops_) return nullptr;
+  const auto leads_to = [this](std::uint64_t address, const CodePage* page) {
+    const FetchEntry& found = cpu_.mmu->current_bank().fetch(address);
+    const std::uint64_t tag = (address & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode);
+    return found.tag == tag && found.page == page;
+  };
+  const bool valid =
+      leads_to(linear, entry.first) && leads_to((linear | kPageMask) + 1, entry.second);
+  return valid ? &entry.decoded : nullptr;
 }
 
 void CodeCache::drop(const PageList& list) {

@@ -73,10 +73,10 @@ class CodeCache {
   CodePage* find_page(std::uint64_t linear, bool& fault);
   // The instruction at `linear`, which leaves its page or cannot be kept, as fetch().
   const Insn* fetch_crossing(std::uint64_t linear);
+  // What that would find, if it is there already. Null: unknown.
+  const Insn* kept_crossing(std::uint64_t linear) const;
   // Whether that has kept an instruction there, which may have changed since.
-  bool is_crossing(std::uint64_t linear) const {
-    return (*crossings_)[linear / kPageSize % kCrossings].linear == linear;
-  }
+  bool is_crossing(std::uint64_t linear) const { return crossing_at(linear).linear == linear; }
   // Where blocks are put together.
   TranslatedBlock& translated() { return *translated_; }
   BlockMemory& memory() { return memory_; }
@@ -107,7 +107,10 @@ class CodeCache {
     const CodePage* second = nullptr;
     Insn decoded;
   };
-  static constexpr std::size_t kCrossings = 64;
+  static constexpr std::size_t kCrossings = 512;
+  Crossing& crossing_at(std::uint64_t linear) const {
+    return (*crossings_)[linear / kPageSize % kCrossings];
+  }
 
   const Insn* decode_uncached(std::uint64_t linear);
   const Insn* decode_into(CodePage& page, std::uint64_t offset, std::uint64_t linear);

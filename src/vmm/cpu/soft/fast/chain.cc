@@ -23,19 +23,18 @@ using U64 = std::uint64_t;
 using Base = SrcMem<Shape::kBase>;
 
 // What chains are made of: the handlers that kernels, and programs while they start, execute most.
-using Steps =
-    std::tuple<Push<SrcReg>, Pop, Mov<U64, DstReg, Base>, Mov<U64, DstReg, SrcReg>,
-               Mov<U64, DstMem<Shape::kBase>, SrcReg>, Mov<U32, DstReg, SrcReg>,
-               Lea<U64, Shape::kBase>, Mov<U32, DstReg, Base>, Nothing, Lea<U64, Shape::kIndexed>,
-               Mov<U32, DstReg, SrcImm>, Binary<Xor, U32, DstReg, SrcReg, true>,
-               Binary<Xor, U32, DstReg, SrcReg, false>, Binary<Add, U64, DstReg, SrcImm, true>,
-               Binary<Add, U64, DstReg, SrcImm, false>, Mov<U64, DstReg, SrcImm>,
-               Mov<U64, DstReg, SrcMem<Shape::kSegment>>, Extend<U32, U8, Base>,
-               Mov<U32, DstMem<Shape::kBase>, SrcReg>, Mov<U64, DstMem<Shape::kBase>, SrcImm>,
-               Binary<And, U32, DstReg, SrcImm, false>, Binary<And, U32, DstReg, SrcImm, true>,
-               Binary<Add, U64, DstReg, SrcReg, true>, Binary<Sub, U64, DstReg, SrcImm, true>,
-               Mov<U64, DstReg, SrcMem<Shape::kIndexed>>,
-               Extend<std::int64_t, std::int32_t, SrcReg>, Extend<U32, std::uint16_t, Base>>;
+using Steps = std::tuple<
+    Push<SrcReg>, Pop, Mov<U64, DstReg, Base>, Mov<U64, DstReg, SrcReg>,
+    Mov<U64, DstMem<Shape::kBase>, SrcReg>, Mov<U32, DstReg, SrcReg>, Lea<U64, Shape::kBase>,
+    Mov<U32, DstReg, Base>, Nothing, Lea<U64, Shape::kIndexed>, Mov<U32, DstReg, SrcImm>,
+    Binary<Xor, U32, DstReg, SrcReg, true>, Binary<Xor, U32, DstReg, SrcReg, false>,
+    Binary<Add, U64, DstReg, SrcImm, true>, Binary<Add, U64, DstReg, SrcImm, false>,
+    Mov<U64, DstReg, SrcImm>, Mov<U64, DstReg, SrcMem<Shape::kSegment>>, Extend<U32, U8, Base>,
+    Mov<U32, DstMem<Shape::kBase>, SrcReg>, Mov<U64, DstMem<Shape::kBase>, SrcImm>,
+    Binary<And, U32, DstReg, SrcImm, false>, Binary<And, U32, DstReg, SrcImm, true>,
+    Binary<Add, U64, DstReg, SrcReg, true>, Binary<Sub, U64, DstReg, SrcImm, true>,
+    Mov<U64, DstReg, SrcMem<Shape::kIndexed>>, Extend<std::int64_t, std::int32_t, SrcReg>,
+    Extend<U32, std::uint16_t, Base>, Mov<U64, DstMem<Shape::kIndexed>, SrcReg>>;
 using Exits = std::tuple<Jmp<false>, Ret, Call<true>>;
 template <bool kEnds>
 using Conditions = std::tuple<CompareAndBranch<fused::Test, U64, DstReg, SrcReg, 4, kEnds>,
@@ -52,6 +51,10 @@ using Conditions = std::tuple<CompareAndBranch<fused::Test, U64, DstReg, SrcReg,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcImm, 5, kEnds>,
                               CompareAndBranch<fused::Cmp, U32, DstReg, SrcImm, 5, kEnds>,
                               CompareAndBranch<fused::Cmp, U64, DstReg, SrcReg, 3, kEnds>,
+                              CompareAndBranch<fused::Cmp, U64, DstReg, SrcImm, 6, kEnds>,
+                              CompareAndBranch<fused::Cmp, U64, DstReg, SrcImm, 7, kEnds>,
+                              CompareAndBranch<fused::Cmp, U32, DstReg, SrcImm, 6, kEnds>,
+                              CompareAndBranch<fused::Cmp, U32, DstReg, SrcImm, 7, kEnds>,
                               CompareAndBranch<fused::Test, U32, DstReg, SrcImm, 4, kEnds>,
                               CompareAndBranch<fused::Test, U32, DstReg, SrcImm, 5, kEnds>,
                               CompareAndBranch<fused::Test, U8, Base, SrcImm, 4, kEnds>,

@@ -13,7 +13,8 @@ import sys
 
 HANDLER = re.compile(r"^[0-9a-f]+ <(sm::soft::(?:Uop const\* sm::soft::)?fast::.*(?<!\(\*\))\(sm::soft::Cpu&, sm::soft::Uop const\*, sm::soft::Ahead\).*)>:$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <.*>:$")
-# What may be in slow.cc only.
+# What may be in these only: slow cases, and work that is worth a frame.
+WITH_FRAMES = ("slow.cc.o", "run.cc.o", "string.cc.o")
 FORBIDDEN = [
     (re.compile(r"\t(push|pop|enter|leave)\b"), "saves registers"),
     (re.compile(r"\t(sub|add|lea|and)\b.*%rsp$"), "has a frame"),
@@ -35,7 +36,7 @@ def main():
     objdump, *objects = sys.argv[1:]
     handlers = bad = 0
     for path in objects:
-        if path.endswith(("slow.cc.o", "run.cc.o")):
+        if path.endswith(WITH_FRAMES):
             continue
         text = subprocess.run([objdump, "-d", "-C", "--no-show-raw-insn", path], check=True, capture_output=True, text=True).stdout
         name, body = None, []

@@ -1,5 +1,5 @@
-// PUSHF, single flags and SWAPGS: what kernels do at every entry, around locks and around copies
-// from and to programs.
+// PUSHF, single flags, SWAPGS and reading CR2: what kernels do at every entry, around locks and
+// around copies from and to programs.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -70,8 +70,20 @@ const Uop* swapgs(Cpu& cpu, const Uop* uop, Ahead ahead) {
   return go_on(cpu, uop, ahead);
 }
 
+// The address of a page fault.
+const Uop* read_cr2(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  if (cpu.cpl != 0) [[unlikely]]
+    return run_semantic(cpu, uop, ahead);
+  write_gpr_at(cpu, uop->dst, cpu.cr2);
+  return go_on(cpu, uop, ahead);
+}
+
 Handler select_pushf(const Choice& choice) {
   return choice.insn.operand_size == 8 ? pushf : nullptr;
+}
+Handler select_mov_control(const Choice& choice) {
+  const Operand& from = choice.insn.operand[1];
+  return from.kind == OperandKind::kControl && from.reg == 2 ? read_cr2 : nullptr;
 }
 template <Handler kHandler>
 Handler always(const Choice& /*choice*/) {
@@ -90,6 +102,7 @@ std::span<const SelectEntry> flag_selects() {
       {Op::kStac, always<change_access_flag<true>>},
       {Op::kClac, always<change_access_flag<false>>},
       {Op::kSwapgs, always<swapgs>},
+      {Op::kMovControl, select_mov_control},
   });
   return kEntries;
 }

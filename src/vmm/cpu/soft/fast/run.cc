@@ -18,6 +18,24 @@ namespace sm::soft {
 
 namespace {
 
+// Behind the last instruction of a block where the next one lies on two pages.
+const Uop* run_crossing(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
+  cpu.rip = fast::branch_target(cpu, uop);
+  if (!fast::may_go_on(cpu, uop)) return nullptr;
+  const Insn* kept = cpu.code->kept_crossing(cpu.rip);
+  if (kept == nullptr) return nullptr;
+  const std::uint8_t length = kept->length;
+  const Next next = perform(cpu, *kept);
+  if (next == Next::kAborted) {
+    cpu.blocks.aborted = true;
+    return nullptr;
+  }
+  if (next == Next::kRepeat) return nullptr;
+  if (next == Next::kNext) cpu.rip += length;
+  --cpu.budget;
+  return fast::continue_anywhere(cpu);
+}
+
 // What instructions are near enough to the end of their page to leave it.
 constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
 
@@ -31,7 +49,7 @@ bool translate_page(Cpu& cpu, const CodePage& page, std::uint16_t offset, Transl
   constexpr int kTries = 8;
   for (int i = 0; i < kTries; ++i) {
     std::memcpy(copy.data(), from, size);
-    if (!translate(std::span(copy).first(size), offset, made)) return false;
+    if (!translate(std::span(copy).first(size), offset, run_crossing, made)) return false;
     const auto end = static_cast<std::size_t>(made.uops[made.count].disp);
     cpu.machine->pages().add_code_lines(page.page, offset, end);
     if (std::memcmp(copy.data(), from, end - offset) == 0) return true;

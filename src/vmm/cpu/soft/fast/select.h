@@ -34,6 +34,7 @@ std::span<const SelectEntry> flag_selects();
 std::span<const SelectEntry> move_selects();
 std::span<const SelectEntry> stack_selects();
 std::span<const SelectEntry> branch_selects();
+std::span<const SelectEntry> string_selects();
 std::span<const SelectEntry> vector_move_selects();
 std::span<const SelectEntry> vector_packed_selects();
 std::span<const SelectEntry> vector_float_selects();

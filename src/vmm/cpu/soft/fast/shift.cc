@@ -1,4 +1,4 @@
-// Shifts and rotations of registers.
+// Shifts and rotations.
 #include "vmm/cpu/soft/fast/shift.h"
 
 #include <array>
@@ -9,17 +9,36 @@ namespace sm::soft::fast {
 
 namespace {
 
-// By flags: 0 not needed, 1 needed.
+template <class Operation, class T, Shape kShape, class Count>
+const Uop* shift_memory(Cpu& cpu, const Uop* uop, Ahead ahead) {
+  using Memory = DstMem<kShape>;
+  std::byte* to = Memory::template locate<T>(cpu, uop);
+  if (to == nullptr) [[unlikely]]
+    return run_semantic(cpu, uop, ahead);
+  const auto count = load_from<std::uint8_t>(Count::template locate<std::uint8_t>(cpu, uop));
+  Memory::template store<T>(to, Operation::apply(load_from<T>(to), count, cpu.status));
+  return go_on(cpu, uop, ahead);
+}
+
+// By flags: 0 not needed, 1 needed; by shape.
 struct Forms {
   std::array<Handler, 2> by_imm;
   std::array<Handler, 2> by_cl;
+  std::array<Handler, kShapes> mem_by_imm;
+  std::array<Handler, kShapes> mem_by_cl;
 };
+template <class Operation, class T, class Count>
+constexpr std::array<Handler, kShapes> kMemory{shift_memory<Operation, T, Shape::kBase, Count>,
+                                               shift_memory<Operation, T, Shape::kIndexed, Count>,
+                                               shift_memory<Operation, T, Shape::kSegment, Count>};
 template <class Operation, class T>
 constexpr Forms shift_forms() {
   constexpr bool kShort = sizeof(T) < 4;
   return {
       .by_imm = {one<Shift<Operation, T, SrcImm, kShort>>, one<Shift<Operation, T, SrcImm, true>>},
-      .by_cl = {one<Shift<Operation, T, SrcReg, kShort>>, one<Shift<Operation, T, SrcReg, true>>}};
+      .by_cl = {one<Shift<Operation, T, SrcReg, kShort>>, one<Shift<Operation, T, SrcReg, true>>},
+      .mem_by_imm = kMemory<Operation, T, SrcImm>,
+      .mem_by_cl = kMemory<Operation, T, SrcReg>};
 }
 template <class Operation>
 constexpr std::array<Forms, kSizes> kShift{
@@ -29,9 +48,12 @@ constexpr std::array<Forms, kSizes> kShift{
 template <class Operation>
 Handler select_shift(const Choice& choice) {
   const Insn& insn = choice.insn;
-  if (!is_register(insn.operand[0])) return nullptr;
   const Forms& forms = kShift<Operation>[size_index(insn.operand[0].size)];
-  return (is_immediate(insn.operand[1]) ? forms.by_imm : forms.by_cl)[choice.flags_needed ? 1 : 0];
+  const bool by_imm = is_immediate(insn.operand[1]);
+  if (is_memory(insn.operand[0])) {
+    return (by_imm ? forms.mem_by_imm : forms.mem_by_cl)[shape_index(insn)];
+  }
+  return (by_imm ? forms.by_imm : forms.by_cl)[choice.flags_needed ? 1 : 0];
 }
 
 }  // namespace

@@ -21,18 +21,6 @@ const Uop* leave(Cpu& cpu) {
 
 std::int64_t instructions_before(const Uop* uop) { return uop->place; }
 
-// Cpu::rip was set by a jump, perhaps into another mode.
-const Uop* continue_anywhere(Cpu& cpu) {
-  if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.mode != CodeMode::k64 ||
-      cpu.budget <= 0) {
-    return leave(cpu);
-  }
-  const JumpEntry& entry = jump_entry(cpu, cpu.rip);
-  if (entry.address != cpu.rip) return leave(cpu);
-  enter_page_of(cpu, cpu.rip);
-  return go_to(cpu, entry.block);
-}
-
 [[gnu::noinline]] const Uop* finish_other(Cpu& cpu, const Uop* uop, Next next) {
   // The rest of a string instruction.
   std::uint32_t pieces = 1;
@@ -134,6 +122,17 @@ const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead) {
   cpu.rip = target;
   if (link != nullptr) cpu.blocks.link = {.from = link->call(), .returns = true};
   return nullptr;
+}
+
+const Uop* continue_anywhere(Cpu& cpu) {
+  if (cpu.attention.load(std::memory_order_relaxed) != 0 || cpu.mode != CodeMode::k64 ||
+      cpu.budget <= 0) {
+    return leave(cpu);
+  }
+  const JumpEntry& entry = jump_entry(cpu, cpu.rip);
+  if (entry.address != cpu.rip) return leave(cpu);
+  enter_page_of(cpu, cpu.rip);
+  return go_to(cpu, entry.block);
 }
 
 const Uop* leave_at(Cpu& cpu, std::uint64_t rip) {

@@ -23,6 +23,8 @@ namespace sm::soft::fast {
 [[gnu::noinline]] const Uop* branch_slow(Cpu& cpu, const Uop* uop);
 // RET whose call is not the last one remembered, or does not know the block behind it.
 [[gnu::noinline]] const Uop* return_slow(Cpu& cpu, const Uop* uop, Ahead ahead);
+// Cpu::rip was set, perhaps by a jump into another mode.
+[[gnu::noinline]] const Uop* continue_anywhere(Cpu& cpu);
 // Leaves with `rip` as the next instruction's address.
 [[gnu::noinline]] const Uop* leave_at(Cpu& cpu, std::uint64_t rip);
 

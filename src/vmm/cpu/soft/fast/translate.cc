@@ -22,8 +22,8 @@ SelectTable joined() {
   SelectTable table{};
   for (const auto group :
        {alu_selects(), multiply_selects(), shift_selects(), bit_selects(), atomic_selects(),
-        flag_selects(), move_selects(), stack_selects(), branch_selects(), vector_move_selects(),
-        vector_packed_selects(), vector_float_selects()}) {
+        flag_selects(), move_selects(), stack_selects(), branch_selects(), string_selects(),
+        vector_move_selects(), vector_packed_selects(), vector_float_selects()}) {
     for (const SelectEntry& entry : group) {
       table[static_cast<std::size_t>(entry.op)] = entry.select;
     }
@@ -37,8 +37,8 @@ Select select_of(Op op) {
 }
 
 // Nothing is executed behind these.
-bool always_leaves(Op op) {
-  switch (op) {
+bool always_leaves(const Insn& insn) {
+  switch (insn.op) {
     case Op::kJmpNear:
     case Op::kJmpFar:
     case Op::kCallNear:
@@ -57,33 +57,39 @@ bool always_leaves(Op op) {
     case Op::kUd1:
     case Op::kUd2:
     case Op::kHlt:
-    case Op::kMovControl:
     case Op::kInvlpg:
     case Op::kInvpcid:
       return true;
+    case Op::kMovControl:
+      return insn.operand[0].kind == OperandKind::kControl;
     default:
       return false;
   }
 }
 
-// The instructions of the block; where the next one is, from the page's start.
-std::size_t decode_block(std::span<const std::uint8_t> bytes, std::size_t offset,
-                         TranslatedBlock& out) {
+struct BlockEnd {
+  std::size_t at = 0;    // where the next instruction is, from the page's start
+  bool crosses = false;  // and it goes on in the next page
+};
+// The instructions of the block.
+BlockEnd decode_block(std::span<const std::uint8_t> bytes, std::size_t offset,
+                      TranslatedBlock& out) {
   std::size_t at = offset;
   std::size_t conditions = 0;
   out.count = 0;
   while (out.count < kMaxBlock && at < kPage) {
     Insn& insn = out.insns[out.count];
-    if (decode(bytes.subspan(at - offset), CodeMode::k64, insn) != DecodeResult::kOk) break;
+    const DecodeResult result = decode(bytes.subspan(at - offset), CodeMode::k64, insn);
+    if (result != DecodeResult::kOk) return {at, result == DecodeResult::kTruncated};
     Uop& uop = out.uops[out.count] = {};
     uop.offset = static_cast<std::uint16_t>(at);
     at += insn.length;
     uop.next = static_cast<std::uint16_t>(at);
     uop.place = static_cast<std::uint8_t>(out.count++);
     const Op op = insn.op;
-    if (always_leaves(op) || (op == Op::kJcc && ++conditions == kMaxConditions)) break;
+    if (always_leaves(insn) || (op == Op::kJcc && ++conditions == kMaxConditions)) break;
   }
-  return at;
+  return {at, false};
 }
 
 // Exchanges, whose functions look at the prefix themselves.
@@ -156,15 +162,16 @@ bool fill_operands(const Insn& insn, std::uint16_t offset, Uop& uop) {
 
 }  // namespace fast
 
-bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, TranslatedBlock& out) {
-  const std::size_t end = decode_block(bytes, offset, out);
+bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, Handler crossing,
+               TranslatedBlock& out) {
+  const BlockEnd end = decode_block(bytes, offset, out);
   if (out.count == 0) return false;
   choose_handlers(out);
   join_branches(out);
   Uop& exit = out.uops[out.count] = {};
-  exit.handler = exit_handler(static_cast<std::int32_t>(end));
+  exit.disp = static_cast<std::int32_t>(end.at);
+  exit.handler = end.crosses ? crossing : exit_handler(exit.disp);
   exit.target = nullptr;
-  exit.disp = static_cast<std::int32_t>(end);
   exit.place = exit.executed = static_cast<std::uint8_t>(out.count);
   const Op last = out.insns[out.count - 1].op;
   out.needs_exit = last != Op::kJmpNear && last != Op::kRetNear;  // of a call: CallLink

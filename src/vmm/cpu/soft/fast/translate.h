@@ -31,8 +31,10 @@ struct TranslatedBlock {
 inline constexpr std::size_t kBlockBytes = kMaxBlock * kMaxInsnLength + kPlainBytes;
 
 // Translates the block at `offset` of a page of 64-bit code; `bytes` are those from there on,
-// kBlockBytes or up to the page's end. False: not even its first instruction can be kept: it leaves
-// the page or is none.
-bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, TranslatedBlock& out);
+// kBlockBytes or up to the page's end. `crossing`: the handler behind the last instruction when the
+// one that follows leaves the page. False: not even the block's first instruction can be kept: it
+// leaves the page or is none.
+bool translate(std::span<const std::uint8_t> bytes, std::uint16_t offset, Handler crossing,
+               TranslatedBlock& out);
 
 }  // namespace sm::soft
