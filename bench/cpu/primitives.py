@@ -17,6 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -47,8 +48,8 @@ def make_initramfs(program, folder):
     return archive
 
 
-def make_disk(folder):
-    """The host's Python with its standard library, all of it packed with LZ4."""
+def make_disk(bin_dir, folder):
+    """The host's Python with its standard library, as a layer of an image."""
     root = os.path.join(folder, "python")
     program = os.path.realpath("/usr/bin/python3")
     version = os.path.basename(program)
@@ -59,8 +60,10 @@ def make_disk(folder):
         shutil.copy(path, root + path)
     os.symlink(version, f"{root}/usr/bin/python3")
     shutil.copytree(f"/usr/lib/{version}", f"{root}/usr/lib/{version}", ignore=shutil.ignore_patterns("config-*", "test", "dist-packages"))
-    disk = os.path.join(folder, "python.squashfs")
-    subprocess.run(["mksquashfs", root, disk, "-quiet", "-no-progress", "-comp", "lz4"], check=True, stdout=subprocess.DEVNULL)
+    layer, disk = os.path.join(folder, "python.tar"), os.path.join(folder, "python.squashfs")
+    with tarfile.open(layer, "w") as tar:
+        tar.add(root, arcname=".")
+    subprocess.run([f"{bin_dir}/make_layer", layer, disk], check=True)
     return disk
 
 
@@ -118,7 +121,7 @@ class Guests:
     def __init__(self, bin_dir, folder, names):
         self.bin, self.folder, self.names = bin_dir, folder, names
         self.initramfs = make_initramfs(f"{bin_dir}/primitives", folder)
-        self.disk = make_disk(folder)
+        self.disk = make_disk(bin_dir, folder)
         self.log = os.path.join(folder, "console")
         self.command_line = COMMAND_LINE + (" primitives=" + ",".join(names) if names else "")
 
