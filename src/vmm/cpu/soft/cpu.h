@@ -207,6 +207,8 @@ struct alignas(64) Cpu {
   // 1 after STI, 2 after MOV SS or POP SS: nothing is delivered before the next instruction is
   // over.
   std::uint8_t interrupt_shadow = 0;
+  // There may be an interrupt that EFLAGS.IF keeps back: when the flag is set somebody has to look.
+  bool interrupt_waits = true;
   bool halted = false;
   bool nmi_masked = false;
   bool shutdown = false;  // a triple fault: only a reset goes on

@@ -178,6 +178,7 @@ void Interpreter::save(CpuState& state) const {
 }
 
 void Interpreter::load(const CpuState& state) {
+  cpu_.interrupt_waits = true;
   cpu_.halted = state.mp_state == MpState::kHalted;
   mp_state_ = cpu_.halted ? MpState::kRunnable : state.mp_state;
   injected_ = state.events;
@@ -198,10 +199,12 @@ bool Interpreter::deliver_events() {
   return (bits & kAttentionInterrupt) == 0 || deliver_pending_interrupt();
 }
 
-// While EFLAGS.IF is clear the request is forgotten: setting the flag makes a new one.
+// While EFLAGS.IF is clear the request only leaves a mark, with which setting the flag makes a new
+// one; so does what may wait behind an interrupt.
 bool Interpreter::deliver_pending_interrupt() {
   take(kAttentionInterrupt);
-  if (!has_flag(cpu_, eflags::kIf)) return true;
+  cpu_.interrupt_waits = !has_flag(cpu_, eflags::kIf);
+  if (cpu_.interrupt_waits) return true;
   const std::optional<std::uint8_t> vector = cpu_.apic->highest_deliverable();
   if (!vector) return true;
   cpu_.apic->acknowledge(*vector);
@@ -212,6 +215,7 @@ bool Interpreter::deliver_pending_interrupt() {
     if (deliver_interrupt(cpu_, *vector) == Next::kAborted) return false;
   }
   // A handler with interrupts enabled may be interrupted by the next.
+  cpu_.interrupt_waits = true;
   if (has_flag(cpu_, eflags::kIf)) cpu_.attention.fetch_or(kAttentionInterrupt);
   return true;
 }

@@ -23,7 +23,9 @@ void load_rflags(Cpu& cpu, std::uint64_t flags) {
   const std::uint32_t now = cpu.other_flags;
   if (((old ^ now) & eflags::kAc) != 0) access_flag_changed(cpu);
   if ((now & (eflags::kTf | eflags::kRf)) != 0) request_attention(cpu, kAttentionSingle);
-  if ((now & ~old & eflags::kIf) != 0) request_attention(cpu, kAttentionInterrupt);
+  if ((now & ~old & eflags::kIf) != 0 && cpu.interrupt_waits) {
+    request_attention(cpu, kAttentionInterrupt);
+  }
 }
 
 void request_attention(Cpu& cpu, std::uint32_t bits) {

@@ -38,7 +38,9 @@ const Uop* sti_inside(Cpu& cpu, const Uop* uop, Ahead ahead) {
     return run_semantic(cpu, uop, ahead);
   if ((cpu.other_flags & eflags::kIf) == 0) {
     cpu.other_flags |= eflags::kIf;
-    cpu.attention.fetch_or(kAttentionInterrupt, std::memory_order_relaxed);
+    if (cpu.interrupt_waits) {
+      cpu.attention.fetch_or(kAttentionInterrupt, std::memory_order_relaxed);
+    }
   }
   return go_on(cpu, uop, ahead);
 }
