@@ -19,7 +19,8 @@ namespace {
 constexpr std::string_view kCommon =
     "mov,movzx,movsx,movsxd,lea,add,sub,and,or,xor,adc,sbb,cmp,test,inc,dec,neg,not,imul,shl,shr,"
     "sar,rol,ror,bt,push,pop,leave,cmovcc,setcc,cbw,cwd,bswap,xchg,nop,movaps,movups,movdqa,movdqu,"
-    "movss,movsd,movq,movd,movlps,movhps,pmovmskb,pxor,paddd,pcmpeqb,punpcklqdq,pand";
+    "movss,movsd,movq,movd,movlps,movhps,pshufd,movs,stos,pmovmskb,pxor,paddd,pcmpeqb,punpcklqdq,"
+    "pand";
 
 // Not the same twice, or not possible in a program without a host behind it.
 bool is_left_out(Op op) {

@@ -177,8 +177,49 @@ TEST_F(CrossingTest, is_executed_from_what_is_kept) {
   EXPECT_EQ(run_times(1000).instructions, 6000);
   EXPECT_EQ(reg(soft::kRax), 0x04030201u);
   EXPECT_LE(cpu().blocks.lookups, 8u);
-  // A budget ends before it or behind it.
-  EXPECT_GE(run_at(kOtherCode - 6, 3).instructions, 3);
+}
+
+TEST_F(CrossingTest, is_counted) {
+  run_times(3);
+  EXPECT_EQ(run_at(kOtherCode - 6, 3).instructions, 3);
+  EXPECT_EQ(cpu().rip, kOtherCode - 3);
+  EXPECT_EQ(run_at(kOtherCode - 6, 4).instructions, 4);
+  EXPECT_EQ(cpu().rip, kOtherCode + 2);
+}
+
+TEST_F(CrossingTest, may_halt) {
+  place(kPage - 4, {0x90, 0x90, 0x90, 0x66});    // nop; nop; nop; hlt with a prefix
+  place(kPage, {0xF4, 0xFF, 0xC0, 0x0F, 0x0B});  // inc eax; ud2
+  cpu().cpl = 0;
+  soft::cpl_changed(cpu());
+  for (int i = 0; i < 3; ++i) {
+    cpu().gpr[soft::kRax] = 0;
+    cpu().rip = kOtherCode - 4;
+    EXPECT_EQ(soft::run_blocks(cpu()), soft::BlockStop::kRequest);
+    EXPECT_TRUE(cpu().halted);
+    EXPECT_EQ(cpu().rip, kOtherCode + 1);
+    cpu().halted = false;
+    cpu().attention = 0;
+    EXPECT_TRUE(run_at(kOtherCode + 1).aborted);
+    EXPECT_EQ(reg(soft::kRax), 1u);
+  }
+}
+
+TEST_F(CrossingTest, may_take_pieces) {
+  // nop; rep stosb, of three pieces
+  place(kPage - 2, {0x90, 0xF3});
+  place(kPage, {0xAA, 0x0F, 0x0B});
+  constexpr std::uint64_t kBytes = 2 * 16384 + 1, kTo = 0x700000;
+  for (std::uint64_t at = 0; at < kBytes; at += kPage) {
+    machine_.map(kTo + at, 0x300000 + at, kAll);
+  }
+  for (int i = 0; i < 3; ++i) {
+    cpu().gpr[soft::kRcx] = kBytes;
+    cpu().gpr[soft::kRdi] = kTo;
+    EXPECT_EQ(run_at(kOtherCode - 2).instructions, 2);
+    EXPECT_EQ(cpu().rip, kOtherCode + 1);
+    EXPECT_EQ(reg(soft::kRdi), kTo + kBytes);
+  }
 }
 
 TEST_F(CrossingTest, follows_changes_of_its_bytes_and_translations) {
@@ -192,6 +233,12 @@ TEST_F(CrossingTest, follows_changes_of_its_bytes_and_translations) {
   machine_.mmu().invalidate_page(kOtherCode);
   run_times(2);
   EXPECT_EQ(reg(soft::kRax), 0x09090201u);
+  // The first page.
+  place(4 * kPage - 6, {0x90, 0x90, 0x90, 0xB8, 8, 8});
+  machine_.map(kCode, kCodeAt + 3 * kPage, kAll);
+  machine_.mmu().invalidate_page(kCode);
+  run_times(2);
+  EXPECT_EQ(reg(soft::kRax), 0x09090808u);
   // A page that is no longer there is a fault at its own address.
   machine_.map(kOtherCode, kCodeAt + 2 * kPage, 0);
   machine_.mmu().invalidate_page(kOtherCode);
@@ -586,6 +633,22 @@ TEST_F(BlocksTest, an_instruction_follows_sti) {
   EXPECT_NE(cpu().attention.load() & soft::kAttentionInterrupt, 0u);
   // The request is looked at where a block is left; not before the next instruction at any rate.
   EXPECT_GE(reg(soft::kRax), 1u);
+  // A CLI comes behind the look.
+  place(0, {0xFB, 0xFF, 0xC0, 0xFA, 0x0F, 0x0B});  // sti; inc eax; cli; ud2
+  cpu().attention = 0;
+  cpu().other_flags = soft::eflags::kIopl;
+  cpu().rip = kCode;
+  EXPECT_EQ(soft::run_blocks(cpu()), soft::BlockStop::kRequest);
+  EXPECT_EQ(cpu().rip, kCode + 3);
+  EXPECT_NE(cpu().other_flags & soft::eflags::kIf, 0u);
+  // Nobody looks when no interrupt waits.
+  cpu().attention = 0;
+  cpu().interrupt_waits = false;
+  cpu().other_flags = soft::eflags::kIopl;
+  EXPECT_TRUE(run_at(kCode).aborted);
+  EXPECT_EQ(cpu().rip, kCode + 4);
+  EXPECT_EQ(cpu().attention.load(), 0u);
+  cpu().interrupt_waits = true;
   // As the last of a page it has no next instruction in its block, and begins a shadow.
   place(kPage - 1, {0xFB});
   cpu().attention = 0;

@@ -158,9 +158,13 @@ const Insn* CodeCache::fetch_crossing(std::uint64_t linear) {
       entry.second != second) {
     machine_.pages().add_code_lines(first->page, linear & kPageMask, kPageSize);
     machine_.pages().add_code_lines(second->page, 0, kMaxInsnLength);
-    const Insn* decoded = decode_uncached(linear);
-    if (decoded == nullptr) return nullptr;
-    entry = {linear, drops, first, second, *decoded};
+    // Of these pages, whatever the guest's tables say by now.
+    std::array<std::uint8_t, kMaxInsnLength> bytes;
+    const auto in_first = static_cast<std::size_t>(next_page - linear);
+    std::memcpy(bytes.data(), first->host + (linear & kPageMask), in_first);
+    std::memcpy(bytes.data() + in_first, second->host, bytes.size() - in_first);
+    if (decode(bytes, cpu_.mode, single_) != DecodeResult::kOk) return decode_uncached(linear);
+    entry = {linear, drops, first, second, single_};
   }
   return &entry.decoded;
 }

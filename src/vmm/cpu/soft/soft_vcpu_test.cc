@@ -65,6 +65,42 @@ class SoftVcpuTest : public testing::Test {
 
 constexpr std::uint8_t kNop = 0x90;
 
+// wrmsr of 32 bits
+std::vector<std::uint8_t> write_msr(std::uint32_t msr, std::uint32_t value) {
+  std::vector<std::uint8_t> code;
+  const auto put = [&code](std::uint8_t opcode, std::uint32_t immediate) {
+    code.insert(code.end(), {0x66, opcode});
+    for (int i = 0; i < 4; ++i) code.push_back(static_cast<std::uint8_t>(immediate >> 8 * i));
+  };
+  put(0xB9, msr);
+  put(0xB8, value);
+  code.insert(code.end(), {0x66, 0x31, 0xD2, 0x0F, 0x30});
+  return code;
+}
+
+// An interrupt that comes while EFLAGS.IF is clear waits for whatever sets the flag.
+TEST_F(SoftVcpuTest, an_interrupt_waits_for_the_flag) {
+  const std::vector<std::vector<std::uint8_t>> setters{
+      {0xFB, kNop, 0xFA},              // sti; nop; cli
+      {0x68, 0x02, 0x02, 0x9D, kNop},  // push IF; popf; nop
+      // push IF; push 0; call +0; pop bx; add bx, 6; push bx; iret; nop
+      {0x68, 0x02, 0x02, 0x6A, 0x00, 0xE8, 0, 0, 0x5B, 0x83, 0xC3, 0x06, 0x53, 0xCF, kNop}};
+  std::uint16_t expected = 0;
+  for (const auto& setter : setters) {
+    std::vector<std::uint8_t> code{0xFB, kNop, 0xFA};  // sti; nop; cli
+    const std::vector<std::vector<std::uint8_t>> writes{write_msr(0x1B, 0xFEE0'0D00),  // x2APIC
+                                                        write_msr(0x80F, 0x1FF),
+                                                        write_msr(0x83F, 0x21)};  // to itself
+    for (const auto& bytes : writes) code.insert(code.end(), bytes.begin(), bytes.end());
+    code.insert(code.end(), {kNop, kNop});
+    code.insert(code.end(), setter.begin(), setter.end());
+    const auto end = write_msr(0x80B, 0);  // EOI
+    code.insert(code.end(), end.begin(), end.end());
+    EXPECT_TRUE(is_done(run(code)));
+    EXPECT_EQ(count(), ++expected);
+  }
+}
+
 TEST_F(SoftVcpuTest, single_step_traps_after_every_instruction) {
   EXPECT_TRUE(
       is_done(run({kNop, kNop, kNop}, [](CpuState& state) { state.rflags |= eflags::kTf; })));

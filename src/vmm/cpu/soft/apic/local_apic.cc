@@ -134,6 +134,7 @@ bool LocalApic::write_base(std::uint64_t value) {
     write(kLdr, x2apic_ldr());
     write(kIcrHigh, 0);
   }
+  reconsider();
   return true;
 }
 

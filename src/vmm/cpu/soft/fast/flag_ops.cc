@@ -31,8 +31,8 @@ const Uop* cli(Cpu& cpu, const Uop* uop, Ahead ahead) {
   return go_on(cpu, uop, ahead);
 }
 
-// The next instruction is in this block, so it is over before anybody looks at the request: that is
-// the interrupt shadow.
+// The next instruction is the block's last, so it is over before anybody looks at the request, and
+// then somebody does: that is the interrupt shadow.
 const Uop* sti_inside(Cpu& cpu, const Uop* uop, Ahead ahead) {
   if (!may_change_interrupt_flag(cpu)) [[unlikely]]
     return run_semantic(cpu, uop, ahead);

@@ -18,26 +18,42 @@ namespace sm::soft {
 
 namespace {
 
-// Behind the last instruction of a block where the next one lies on two pages.
+// What instructions are near enough to the end of their page to leave it.
+constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
+
+// The instruction at Cpu::rip, or a long piece of a string instruction. False: aborted.
+bool execute_one(Cpu& cpu, const Insn& decoded) {
+  const std::uint8_t length = decoded.length;
+  Next next = perform(cpu, decoded);
+  for (std::uint32_t pieces = 1; next == Next::kRepeat && pieces < kPiecesPerInstruction;
+       ++pieces) {
+    if (cpu.attention.load(std::memory_order_relaxed) != 0) return true;
+    next = perform(cpu, decoded);
+  }
+  switch (next) {
+    case Next::kNext:
+      cpu.rip += length;
+      break;
+    case Next::kJump:
+    case Next::kRepeat:
+      break;
+    case Next::kAborted:
+      return false;
+  }
+  --cpu.budget;
+  return true;
+}
+
+// Behind the last instruction of a block where the next one lies on two pages: does that as well,
+// if it is kept.
 const Uop* run_crossing(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
   cpu.rip = fast::branch_target(cpu, uop);
   if (!fast::may_go_on(cpu, uop)) return nullptr;
   const Insn* kept = cpu.code->kept_crossing(cpu.rip);
   if (kept == nullptr) return nullptr;
-  const std::uint8_t length = kept->length;
-  const Next next = perform(cpu, *kept);
-  if (next == Next::kAborted) {
-    cpu.blocks.aborted = true;
-    return nullptr;
-  }
-  if (next == Next::kRepeat) return nullptr;
-  if (next == Next::kNext) cpu.rip += length;
-  --cpu.budget;
-  return fast::continue_anywhere(cpu);
+  cpu.blocks.aborted = !execute_one(cpu, *kept);
+  return cpu.blocks.aborted || cpu.halted ? nullptr : fast::continue_anywhere(cpu);
 }
-
-// What instructions are near enough to the end of their page to leave it.
-constexpr std::uint64_t kLastOffsets = kPageSize - kMaxInsnLength + 1;
 
 // Of a copy of the page: where the block ends is known behind the translation, and only when the
 // lines up to there are marked does a write to them make itself heard. Until then it shows in a
@@ -85,29 +101,10 @@ const Uop* find_block(Cpu& cpu, bool& fault) {
   return block;
 }
 
-// The instruction at Cpu::rip, which lies on two pages, in memory that is not RAM, or is none.
+// The instruction at Cpu::rip lies on two pages, in memory that is not RAM, or is none.
 bool execute_alone(Cpu& cpu) {
   const Insn* decoded = cpu.code->fetch_crossing(cpu.rip);
-  if (decoded == nullptr) return false;
-  const std::uint8_t length = decoded->length;
-  Next next = perform(cpu, *decoded);
-  for (std::uint32_t pieces = 1; next == Next::kRepeat && pieces < kPiecesPerInstruction;
-       ++pieces) {
-    if (cpu.attention.load(std::memory_order_relaxed) != 0) return true;
-    next = perform(cpu, *decoded);
-  }
-  switch (next) {
-    case Next::kNext:
-      cpu.rip += length;
-      break;
-    case Next::kJump:
-    case Next::kRepeat:
-      break;
-    case Next::kAborted:
-      return false;
-  }
-  --cpu.budget;
-  return true;
+  return decoded != nullptr && execute_one(cpu, *decoded);
 }
 
 // False: aborted.

@@ -71,7 +71,8 @@ struct BlockEnd {
   std::size_t at = 0;    // where the next instruction is, from the page's start
   bool crosses = false;  // and it goes on in the next page
 };
-// The instructions of the block.
+// The instructions of the block. What follows STI is the last one: behind it interrupts that waited
+// are delivered, before a CLI that may come next.
 BlockEnd decode_block(std::span<const std::uint8_t> bytes, std::size_t offset,
                       TranslatedBlock& out) {
   std::size_t at = offset;
@@ -87,7 +88,9 @@ BlockEnd decode_block(std::span<const std::uint8_t> bytes, std::size_t offset,
     uop.next = static_cast<std::uint16_t>(at);
     uop.place = static_cast<std::uint8_t>(out.count++);
     const Op op = insn.op;
-    if (always_leaves(insn) || (op == Op::kJcc && ++conditions == kMaxConditions)) break;
+    const bool follows_sti = out.count > 1 && out.insns[out.count - 2].op == Op::kSti;
+    const bool last_condition = op == Op::kJcc && ++conditions == kMaxConditions;
+    if (always_leaves(insn) || follows_sti || last_condition) break;
   }
   return {at, false};
 }
