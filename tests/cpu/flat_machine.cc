@@ -68,6 +68,8 @@ void FlatMachine::map(std::uint64_t linear, std::uint64_t physical, std::uint64_
 void FlatMachine::serve() {
   if ((cpu_.attention.load() & kAttentionMemory) != 0) mmu_.handle_mail();
   cpu_.attention.store(0);
+  // Nobody single-steps here; where somebody does, blocks never run with the flag.
+  cpu_.other_flags &= ~eflags::kTf;
 }
 
 Ran FlatMachine::run(Way way, std::int64_t budget) {
