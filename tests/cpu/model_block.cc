@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vmm/cpu/soft/fast/block.h"
+#include "vmm/cpu/soft/fast/insn_cache.h"
 #include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/mmu/tlb.h"
 
@@ -31,9 +32,13 @@ bool run_as_block(soft::Cpu& cpu, std::span<const std::uint8_t> code) {
   cpu.budget = std::numeric_limits<std::int64_t>::max();
   cpu.blocks.aborted = false;
   static soft::BlockMemory memory;
+  static soft::InsnCache insns;
+  insns.clear();
+  cpu.blocks.insns = &insns;
   memory.clear();
   soft::BlockPage blocks;
-  soft::execute(cpu, blocks.add(memory, offset, made.all_uops(), made.all_insns()));
+  soft::execute(cpu, blocks.add(memory, offset, reinterpret_cast<const std::byte*>(page.data()),
+                                made.all_uops(), made.all_insns()));
   return !cpu.blocks.aborted;
 }
 

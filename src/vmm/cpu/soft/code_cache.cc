@@ -201,6 +201,7 @@ void CodeCache::drop(const PageList& list) {
 
 void CodeCache::drop_all() {
   ++drops_;
+  insns_.clear();
   for (const auto& [number, page] : pages_) machine_.pages().drop_code_holder(number, cpu_.index);
   pages_.clear();
   memory_.clear();

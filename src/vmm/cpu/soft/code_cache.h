@@ -14,6 +14,7 @@
 
 #include "vmm/cpu/soft/cpu.h"
 #include "vmm/cpu/soft/fast/block.h"
+#include "vmm/cpu/soft/fast/insn_cache.h"
 #include "vmm/cpu/soft/fast/translate.h"
 #include "vmm/cpu/soft/insn.h"
 #include "vmm/cpu/soft/mmu/mailbox.h"
@@ -44,6 +45,7 @@ class CodeCache {
         crossings_(std::make_unique<std::array<Crossing, kCrossings>>()),
         translated_(std::make_unique<TranslatedBlock>()) {
     cpu_.code = this;
+    cpu_.blocks.insns = &insns_;
   }
 
   // The instruction at Cpu::rip, valid until drop() or the next call. Null: Cpu::fault is set.
@@ -123,6 +125,7 @@ class CodeCache {
   std::unordered_map<std::uint64_t, PageModes> pages_;
   std::size_t page_count_ = 0;
   BlockMemory memory_;
+  InsnCache insns_;
   std::size_t insn_count_ = 0;  // with those of dropped blocks, whose memory is still taken
   std::uint64_t drops_ = 0;
   Insn single_;  // of an instruction that is not kept

@@ -153,9 +153,11 @@ struct BlockLink {
 };
 
 // What happened in run_blocks() on its way out, and how often things happened; see fast/.
+class InsnCache;
 struct BlockState {
-  BlockLink link;        // may know the block at Cpu::rip from then on, if `from` is not null
-  bool aborted = false;  // the instruction at Cpu::rip said Next::kAborted
+  InsnCache* insns = nullptr;  // of slow cases
+  BlockLink link;              // may know the block at Cpu::rip from then on, if `from` is not null
+  bool aborted = false;        // the instruction at Cpu::rip said Next::kAborted
   std::uint64_t instructions = 0;
   std::uint64_t semantic_calls = 0;  // slow cases and what has no handler
   std::uint64_t lookups = 0;         // jump caches and links did not know

@@ -52,21 +52,14 @@ void BlockMemory::Arena<T>::clear() {
 }
 
 template class BlockMemory::Arena<BlockMemory::Slot>;
-template class BlockMemory::Arena<Insn>;
 
 // Uops are read in every order: much code is on more pages than processors keep translations of.
-// Instructions are read in slow cases alone.
-BlockMemory::BlockMemory() : slots_(kHugePage), insns_(kSmallChunk) {}
+BlockMemory::BlockMemory() : slots_(kHugePage) {}
 
-void BlockMemory::clear() {
-  slots_.clear();
-  insns_.clear();
-}
+void BlockMemory::clear() { slots_.clear(); }
 
-const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, std::span<const Uop> uops,
-                          std::span<const Insn> insns) {
-  Insn* kept_insns = memory.add_insns(insns.size());
-  std::uninitialized_copy(insns.begin(), insns.end(), kept_insns);
+const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, const std::byte* host,
+                          std::span<const Uop> uops, std::span<const Insn> insns) {
   BlockMemory::Slot* slots = memory.add_slots(1 + uops.size());
   // SAFETY: a slot has the size and at least the alignment of a head and of a uop.
   auto* kept_uops = reinterpret_cast<Uop*>(slots + 1);
@@ -75,7 +68,7 @@ const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, std::span<c
   BlockHead*& bucket = buckets_[offset % kBuckets];
   bucket = new (slots) BlockHead{.next_in_bucket = bucket,
                                  .page = this,
-                                 .insns = kept_insns,
+                                 .host = host,
                                  .offset = static_cast<std::uint16_t>(offset),
                                  .insn_count = static_cast<std::uint8_t>(insns.size())};
   return kept_uops;

@@ -26,7 +26,6 @@ class BlockMemory {
     std::byte bytes[sizeof(Uop)];
   };
   Slot* add_slots(std::size_t count) { return slots_.add(count); }
-  Insn* add_insns(std::size_t count) { return insns_.add(count); }
   // Every block is gone; a first chunk is kept.
   void clear();
 
@@ -54,7 +53,6 @@ class BlockMemory {
     std::size_t left_ = 0;
   };
   Arena<Slot> slots_;
-  Arena<Insn> insns_;
 };
 
 class BlockPage {
@@ -67,9 +65,10 @@ class BlockPage {
     }
     return nullptr;
   }
-  // `uops` are those of `insns`, in order, and an exit behind them but for jumps and returns.
-  const Uop* add(BlockMemory& memory, std::uint64_t offset, std::span<const Uop> uops,
-                 std::span<const Insn> insns);
+  // `uops` are those of `insns`, in order, and an exit behind them but for jumps and returns;
+  // `host` are the page's bytes.
+  const Uop* add(BlockMemory& memory, std::uint64_t offset, const std::byte* host,
+                 std::span<const Uop> uops, std::span<const Insn> insns);
   bool owns(const Uop* block) const {
     return block != nullptr && BlockHead::of(block)->page == this;
   }

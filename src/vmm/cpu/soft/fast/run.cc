@@ -81,7 +81,7 @@ const Uop* block_at(Cpu& cpu, CodePage& page, std::uint64_t offset) {
   cpu.code->add_insns(made.count);
   ++cpu.blocks.blocks_made;
   cpu.blocks.insns_made += made.count;
-  return page.blocks.add(cpu.code->memory(), offset, made.all_uops(), made.all_insns());
+  return page.blocks.add(cpu.code->memory(), offset, page.host, made.all_uops(), made.all_insns());
 }
 
 // The block at Cpu::rip. Null: the instruction there has to be executed alone or, with `fault`, not

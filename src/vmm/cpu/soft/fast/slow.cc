@@ -1,6 +1,8 @@
 #include "vmm/cpu/soft/fast/slow.h"
 
+#include "vmm/cpu/soft/fast/insn_cache.h"
 #include "vmm/cpu/soft/fast/jump.h"
+#include "vmm/cpu/soft/fast/last.h"
 #include "vmm/cpu/soft/fast/operands.h"
 #include "vmm/cpu/soft/fast/run.h"
 #include "vmm/cpu/soft/semantic.h"
@@ -21,13 +23,24 @@ const Uop* leave(Cpu& cpu) {
 
 std::int64_t instructions_before(const Uop* uop) { return uop->place; }
 
+// Before the instruction of `uop`, which Cpu::rip says already.
+const Uop* leave_before(Cpu& cpu, const Uop* uop) {
+  cpu.budget -= instructions_before(uop);
+  return leave(cpu);
+}
+
+bool is_direct_call(const Uop* uop) {
+  return uop->handler == last<Call<false>> || uop->handler == last<Call<true>>;
+}
+
 [[gnu::noinline]] const Uop* finish_other(Cpu& cpu, const Uop* uop, Next next) {
   // The rest of a string instruction.
   std::uint32_t pieces = 1;
   while (next == Next::kRepeat && pieces < kPiecesPerInstruction &&
          cpu.attention.load(std::memory_order_relaxed) == 0) {
-    const Insn& decoded = insn_of(uop);
-    next = perform(cpu, decoded);
+    const Insn* decoded = cpu.blocks.insns->find(uop);
+    if (decoded == nullptr) break;
+    next = perform(cpu, *decoded);
     ++pieces;
   }
   switch (next) {
@@ -63,10 +76,11 @@ CallLink* unlinked_call(const Cpu& cpu, std::uint64_t target) {
 }  // namespace
 
 const Uop* run_semantic(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
-  const Insn& decoded = insn_of(uop);
   cpu.rip = cpu.gpr[17] + uop->offset;
+  const Insn* decoded = cpu.blocks.insns->find(uop);
+  if (decoded == nullptr) return leave_before(cpu, uop);
   ++cpu.blocks.semantic_calls;
-  const Next next = perform(cpu, decoded);
+  const Next next = perform(cpu, *decoded);
   if (next == Next::kNext && cpu.attention.load(std::memory_order_relaxed) == 0) [[likely]] {
     return go_to(cpu, uop + 1);
   }
@@ -74,10 +88,11 @@ const Uop* run_semantic(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
 }
 
 const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
-  const Insn& decoded = insn_of(uop);
   cpu.rip = cpu.gpr[17] + uop->offset;
+  const Insn* decoded = cpu.blocks.insns->find(uop);
+  if (decoded == nullptr) return leave_before(cpu, uop);
   ++cpu.blocks.semantic_calls;
-  const Next next = perform(cpu, decoded);
+  const Next next = perform(cpu, *decoded);
   if (next != Next::kNext) return finish_other(cpu, uop, next);
   cpu.rip = cpu.gpr[17] + uop->next;
   cpu.budget -= instructions_before(uop) + 1;
@@ -97,7 +112,7 @@ const Uop* branch_slow(Cpu& cpu, const Uop* uop) {
   const bool is_insn = uop->executed > uop->place;  // and not the exit of a block
   if (is_insn && !is_canonical(target)) {
     cpu.budget += uop->executed;
-    if (insn_of(uop).op == Op::kCallNear) cpu.gpr[kRsp] += kStackWord;  // pushes once more
+    if (is_direct_call(uop)) cpu.gpr[kRsp] += kStackWord;  // pushes once more
     return run_semantic(cpu, uop, {});
   }
   cpu.rip = target;

@@ -2,13 +2,13 @@
 // needs, in half a cache line. Handlers go from one to the next by a sibling call, so that a block
 // is a chain of jumps without a loop around it:
 //
-//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit      its instructions: block.h
+//   block:  BlockHead | uop of instruction 0 | uop 1 | ... | exit
 //
 // Behind a call is a CallLink instead of the exit, behind other jumps and returns nothing.
 //
-// There is one uop for each instruction, so that a slow case finds the instruction by its uop's
-// place; where some are executed as one (a comparison and its branch, chains, pairs) the first
-// one's handler does them all, and the other uops are there for its operands and for slow cases.
+// There is one uop for each instruction, which a slow case decodes again (insn_cache.h); where some
+// are executed as one (a comparison and its branch, chains, pairs) the first one's handler does
+// them all, and the other uops are there for its operands and for slow cases.
 //
 // Thread: that of the vCPU whose code cache it is in.
 #pragma once
@@ -81,8 +81,8 @@ class BlockPage;
 struct alignas(32) BlockHead {
   BlockHead* next_in_bucket = nullptr;
   const BlockPage* page = nullptr;
-  const Insn* insns = nullptr;
-  std::uint16_t offset = 0;  // in the page
+  const std::byte* host = nullptr;  // the page's bytes
+  std::uint16_t offset = 0;         // in the page
   std::uint8_t insn_count = 0;
 
   const Uop* uops() const { return reinterpret_cast<const Uop*>(this + 1); }
@@ -93,7 +93,6 @@ struct alignas(32) BlockHead {
 static_assert(sizeof(BlockHead) == sizeof(Uop));
 
 inline const BlockHead& head_of(const Uop* uop) { return *BlockHead::of(uop - uop->place); }
-inline const Insn& insn_of(const Uop* uop) { return head_of(uop).insns[uop->place]; }
 // What is linked within a page must be: the guest may have changed a translation without saying so.
 inline bool same_page(const Uop* uop, const Uop* block) {
   return head_of(uop).page == BlockHead::of(block)->page;
