@@ -170,22 +170,6 @@ TEST_F(BlocksTest, the_address_of_a_page_fault_is_for_supervisors) {
   EXPECT_EQ(cpu().fault.vector, soft::vector::kProtection);
 }
 
-TEST_F(BlocksTest, a_slow_case_whose_bytes_have_changed_is_looked_up_again) {
-  place(0, {0x8B, 0x02, 0x0F, 0xA2, 0x0F, 0x0B});  // mov eax, [rdx]; cpuid; ud2
-  cpu().gpr[soft::kRdx] = 0x700000;                // not mapped
-  EXPECT_TRUE(run_at(kCode).aborted);
-  EXPECT_EQ(cpu().rip, kCode);
-  // The block is there, and nobody hears of this: mov eax, 7; ud2 instead of CPUID
-  const Bytes changed{0xB8, 7, 0, 0, 0, 0x0F, 0x0B};
-  std::memcpy(machine_.ram(kCodeAt + 2), changed.data(), changed.size());
-  cpu().gpr[soft::kRdx] = kData;
-  const Ran ran = run_at(kCode);
-  EXPECT_TRUE(ran.aborted);
-  EXPECT_EQ(ran.instructions, 2);
-  EXPECT_EQ(cpu().rip, kCode + 7);
-  EXPECT_EQ(reg(soft::kRax), 7u);
-}
-
 TEST_F(BlocksTest, a_fault_in_the_middle_shows_flags_that_are_overwritten_later) {
   // add eax, ecx; mov [rdx], ecx; xor esi, esi; ud2
   place(0, {0x01, 0xC8, 0x89, 0x0A, 0x31, 0xF6, 0x0F, 0x0B});

@@ -158,6 +158,7 @@ struct BlockState {
   InsnCache* insns = nullptr;  // of slow cases
   BlockLink link;              // may know the block at Cpu::rip from then on, if `from` is not null
   bool aborted = false;        // the instruction at Cpu::rip said Next::kAborted
+  bool stale = false;          // blocks do not say what is in memory
   std::uint64_t instructions = 0;
   std::uint64_t semantic_calls = 0;  // slow cases and what has no handler
   std::uint64_t lookups = 0;         // jump caches and links did not know

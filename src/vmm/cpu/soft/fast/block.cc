@@ -70,6 +70,7 @@ const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, const std::
                                  .page = this,
                                  .host = host,
                                  .offset = static_cast<std::uint16_t>(offset),
+                                 .last_op = insns.back().op,
                                  .insn_count = static_cast<std::uint8_t>(insns.size())};
   return kept_uops;
 }

@@ -9,14 +9,27 @@
 
 namespace sm::soft {
 
+namespace {
+
+// Whether `insn` may be executed in the uop's place. SAFETY: behind a block's last uop there may be
+// none, so nothing but another jump of the same kind may be there; and HLT ends a block.
+bool may_stand_for(const Insn& insn, const Uop* uop) {
+  const BlockHead& head = head_of(uop);
+  const bool is_last = uop->place + 1 == head.insn_count;
+  const bool is_fit = is_last ? insn.op == head.last_op : insn.op != Op::kHlt;
+  return is_fit && uop->offset + insn.length == uop->next;
+}
+
+}  // namespace
+
 bool InsnCache::decode_again(const Uop* uop, Entry& entry) {
   constexpr std::size_t kPage = 4096;
   std::array<std::uint8_t, kMaxInsnLength + kPlainBytes> bytes;
   const std::size_t size = std::min(bytes.size(), kPage - uop->offset);
   std::memcpy(bytes.data(), head_of(uop).host + uop->offset, size);
   const DecodeResult result = decode(std::span(bytes).first(size), CodeMode::k64, entry.insn);
-  const bool is_as_long = uop->offset + entry.insn.length == uop->next;
-  entry.uop = result == DecodeResult::kOk && is_as_long ? uop : nullptr;
+  const bool is_valid = result == DecodeResult::kOk && may_stand_for(entry.insn, uop);
+  entry.uop = is_valid ? uop : nullptr;
   entry.generation = generation_;
   return entry.uop != nullptr;
 }

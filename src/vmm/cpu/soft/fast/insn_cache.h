@@ -14,8 +14,9 @@ namespace sm::soft {
 
 class InsnCache {
  public:
-  // Null: other bytes are there by now; the page's code is about to be dropped. Valid until the
-  // next call.
+  // Null: something else is there by now. Valid until the next call. What is found may differ from
+  // what was translated, where others write the page and the vCPU has not heard of it yet; it has
+  // the same length, and as a block's last instruction it is of the same operation.
   const Insn* find(const Uop* uop) {
     Entry& entry = entries_[reinterpret_cast<std::uintptr_t>(uop) / sizeof(Uop) % kEntries];
     const bool is_kept = entry.uop == uop && entry.generation == generation_;

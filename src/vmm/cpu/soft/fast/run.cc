@@ -124,6 +124,7 @@ bool run_next(Cpu& cpu) {
   }
   fast::enter_page_of(cpu, cpu.rip);
   execute(cpu, block);
+  if (std::exchange(cpu.blocks.stale, false)) cpu.code->drop_all();
   return !cpu.blocks.aborted;
 }
 

@@ -23,8 +23,11 @@ const Uop* leave(Cpu& cpu) {
 
 std::int64_t instructions_before(const Uop* uop) { return uop->place; }
 
-// Before the instruction of `uop`, which Cpu::rip says already.
+// Before the instruction of `uop`, which Cpu::rip says already, and which is not the one that was
+// translated. Nobody may ever say so (a page walk that sets an accessed bit does not), so that
+// run_blocks() has to drop the block.
 const Uop* leave_before(Cpu& cpu, const Uop* uop) {
+  cpu.blocks.stale = true;
   cpu.budget -= instructions_before(uop);
   return leave(cpu);
 }

@@ -83,6 +83,7 @@ struct alignas(32) BlockHead {
   const BlockPage* page = nullptr;
   const std::byte* host = nullptr;  // the page's bytes
   std::uint16_t offset = 0;         // in the page
+  Op last_op = Op::kInvalid;
   std::uint8_t insn_count = 0;
 
   const Uop* uops() const { return reinterpret_cast<const Uop*>(this + 1); }
