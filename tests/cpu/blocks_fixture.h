@@ -20,7 +20,6 @@ inline constexpr std::uint64_t kCode = 0x400000, kOtherCode = 0x401000, kData = 
 inline constexpr std::uint64_t kAlias = 0x600000;                       // of kCode
 inline constexpr std::uint64_t kCodeAt = 0x100000, kDataAt = 0x200000;  // physical
 inline constexpr std::uint64_t kAll = kPresent | kWritable | kUser;
-inline const Bytes kUd2{0x0F, 0x0B};
 
 class BlocksTest : public testing::Test {
  protected:

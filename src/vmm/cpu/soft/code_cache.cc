@@ -64,11 +64,7 @@ CodePage* CodeCache::page_for(const Mmu::FetchPage& where) {
 CodePage* CodeCache::find_page(std::uint64_t linear, bool& fault) {
   fault = false;
   if (full()) drop_all();
-  TlbBank& bank = cpu_.mmu->current_bank();
-  const FetchEntry& entry = bank.fetch(linear);
-  if (entry.tag == ((linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode))) {
-    return entry.page;
-  }
+  if (CodePage* known = known_page(linear)) return known;
   Mmu::FetchPage where;
   if (!cpu_.mmu->find_fetch(linear, where)) {
     fault = true;
@@ -76,7 +72,8 @@ CodePage* CodeCache::find_page(std::uint64_t linear, bool& fault) {
   }
   CodePage* page = where.host == nullptr ? nullptr : page_for(where);
   if (page != nullptr) {
-    bank.insert_fetch(linear & ~kPageMask, cpu_.mode, page, where.is_local, where.page_shift);
+    cpu_.mmu->current_bank().insert_fetch(linear & ~kPageMask, cpu_.mode, page, where.is_local,
+                                          where.page_shift);
   }
   return page;
 }
@@ -171,15 +168,10 @@ const Insn* CodeCache::fetch_crossing(std::uint64_t linear) {
 
 const Insn* CodeCache::kept_crossing(std::uint64_t linear) const {
   const Crossing& entry = crossing_at(linear);
-  if (entry.linear != linear || entry.drops != drops_) return nullptr;
-  const auto leads_to = [this](std::uint64_t address, const CodePage* page) {
-    const FetchEntry& found = cpu_.mmu->current_bank().fetch(address);
-    const std::uint64_t tag = (address & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode);
-    return found.tag == tag && found.page == page;
-  };
-  const bool valid =
-      leads_to(linear, entry.first) && leads_to((linear | kPageMask) + 1, entry.second);
-  return valid ? &entry.decoded : nullptr;
+  const bool is_valid = entry.linear == linear && entry.drops == drops_ &&
+                        entry.first == known_page(linear) &&
+                        entry.second == known_page((linear | kPageMask) + 1);
+  return is_valid ? &entry.decoded : nullptr;
 }
 
 void CodeCache::drop(const PageList& list) {

@@ -51,9 +51,8 @@ class CodeCache {
   // The instruction at Cpu::rip, valid until drop() or the next call. Null: Cpu::fault is set.
   const Insn* fetch() {
     const std::uint64_t linear = instruction_address();
-    const FetchEntry& entry = cpu_.mmu->current_bank().fetch(linear);
-    if (entry.tag == ((linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode))) {
-      if (const DecodedPage* single = entry.page->single.get()) {
+    if (const CodePage* page = known_page(linear)) {
+      if (const DecodedPage* single = page->single.get()) {
         const std::uint16_t place = single->at[linear & kPageMask];
         if (place != 0) {
           const Insn& kept = single->insns[place - 1u];
@@ -100,6 +99,12 @@ class CodeCache {
   };
 
   const Insn* fetch_slow(std::uint64_t linear);
+  // Where the TLB says the code of `linear` is. Null: it does not know.
+  CodePage* known_page(std::uint64_t linear) const {
+    const FetchEntry& entry = cpu_.mmu->current_bank().fetch(linear);
+    const std::uint64_t tag = (linear & ~kPageMask) | static_cast<std::uint64_t>(cpu_.mode);
+    return entry.tag == tag ? entry.page : nullptr;
+  }
   // An instruction on two pages. It is as it was while both addresses lead to the same pages and
   // nothing was dropped.
   struct Crossing {

@@ -22,41 +22,32 @@ std::byte* new_chunk(std::size_t bytes, std::align_val_t alignment) {
 
 }  // namespace
 
-template <class T>
-T* BlockMemory::Arena<T>::add(std::size_t count) {
+// Uops are read in every order: much code is on more pages than processors keep translations of.
+BlockMemory::Slot* BlockMemory::add_slots(std::size_t count) {
   if (count > left_) {
-    const std::size_t bytes = std::clamp(bytes_, kSmallChunk, largest_chunk_);
+    const std::size_t bytes = std::clamp(bytes_, kSmallChunk, kHugePage);
     const std::align_val_t alignment{bytes < kHugePage ? 4096 : kHugePage};
     chunks_.emplace_back(new_chunk(bytes, alignment), Free{alignment});
     use_last_chunk(bytes);
     bytes_ += bytes;
   }
-  T* result = at_;
+  Slot* result = at_;
   at_ += count;
   left_ -= count;
   return result;
 }
 
-template <class T>
-void BlockMemory::Arena<T>::use_last_chunk(std::size_t bytes) {
-  at_ = reinterpret_cast<T*>(chunks_.back().get());
-  left_ = bytes / sizeof(T) - 1;
+void BlockMemory::use_last_chunk(std::size_t bytes) {
+  at_ = reinterpret_cast<Slot*>(chunks_.back().get());
+  left_ = bytes / sizeof(Slot) - 1;
 }
 
-template <class T>
-void BlockMemory::Arena<T>::clear() {
+void BlockMemory::clear() {
   if (chunks_.empty()) return;
   chunks_.erase(chunks_.begin() + 1, chunks_.end());
   use_last_chunk(kSmallChunk);
   bytes_ = kSmallChunk;
 }
-
-template class BlockMemory::Arena<BlockMemory::Slot>;
-
-// Uops are read in every order: much code is on more pages than processors keep translations of.
-BlockMemory::BlockMemory() : slots_(kHugePage) {}
-
-void BlockMemory::clear() { slots_.clear(); }
 
 const Uop* BlockPage::add(BlockMemory& memory, std::uint64_t offset, const std::byte* host,
                           std::span<const Uop> uops, std::span<const Insn> insns) {

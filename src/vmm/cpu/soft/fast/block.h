@@ -17,42 +17,30 @@ namespace sm::soft {
 
 // Memory of a code cache's blocks: handed out piece behind piece, since what is made together is
 // executed together and a page of the host costs more to come by than the code in it to decode.
-// Given back all at once.
+// Given back all at once. In chunks that grow with what there is, up to a limit, so that little
+// code takes little memory; behind what they hand out there is always one slot that may be read:
+// see go_on().
 class BlockMemory {
  public:
-  BlockMemory();
   // A block's head takes the place of a uop before its uops.
   struct alignas(32) Slot {
     std::byte bytes[sizeof(Uop)];
   };
-  Slot* add_slots(std::size_t count) { return slots_.add(count); }
+  Slot* add_slots(std::size_t count);  // not initialised; at most kMaxBlock + 2
   // Every block is gone; a first chunk is kept.
   void clear();
 
  private:
-  // Chunks that grow with what there is, up to a limit, so that little code takes little memory.
-  // Behind what they hand out there is always one element that may be read: see go_on().
-  template <class T>
-  class Arena {
-   public:
-    explicit Arena(std::size_t largest_chunk) : largest_chunk_(largest_chunk) {}
-    T* add(std::size_t count);  // not initialised; at most kMaxBlock + 2
-    void clear();
+  void use_last_chunk(std::size_t bytes);
 
-   private:
-    void use_last_chunk(std::size_t bytes);
-
-    struct Free {
-      std::align_val_t alignment;
-      void operator()(std::byte* chunk) const { ::operator delete(chunk, alignment); }
-    };
-    std::vector<std::unique_ptr<std::byte, Free>> chunks_;
-    const std::size_t largest_chunk_;
-    std::size_t bytes_ = 0;  // of all chunks
-    T* at_ = nullptr;
-    std::size_t left_ = 0;
+  struct Free {
+    std::align_val_t alignment;
+    void operator()(std::byte* chunk) const { ::operator delete(chunk, alignment); }
   };
-  Arena<Slot> slots_;
+  std::vector<std::unique_ptr<std::byte, Free>> chunks_;
+  std::size_t bytes_ = 0;  // of all chunks
+  Slot* at_ = nullptr;
+  std::size_t left_ = 0;
 };
 
 class BlockPage {

@@ -6,6 +6,7 @@
 
 #include "vmm/cpu/soft/decode/decoder.h"
 #include "vmm/cpu/soft/decode/plain_decoder.h"
+#include "vmm/cpu/soft/mmu/physical_memory.h"
 
 namespace sm::soft {
 
@@ -23,9 +24,8 @@ bool may_stand_for(const Insn& insn, const Uop* uop) {
 }  // namespace
 
 bool InsnCache::decode_again(const Uop* uop, Entry& entry) {
-  constexpr std::size_t kPage = 4096;
   std::array<std::uint8_t, kMaxInsnLength + kPlainBytes> bytes;
-  const std::size_t size = std::min(bytes.size(), kPage - uop->offset);
+  const std::size_t size = std::min<std::size_t>(bytes.size(), kPageSize - uop->offset);
   std::memcpy(bytes.data(), head_of(uop).host + uop->offset, size);
   const DecodeResult result = decode(std::span(bytes).first(size), CodeMode::k64, entry.insn);
   const bool is_valid = result == DecodeResult::kOk && may_stand_for(entry.insn, uop);

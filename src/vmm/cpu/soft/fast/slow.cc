@@ -36,14 +36,13 @@ bool is_direct_call(const Uop* uop) {
   return uop->handler == last<Call<false>> || uop->handler == last<Call<true>>;
 }
 
-[[gnu::noinline]] const Uop* finish_other(Cpu& cpu, const Uop* uop, Next next) {
+[[gnu::noinline]] const Uop* finish_other(Cpu& cpu, const Uop* uop, const Insn& decoded,
+                                          Next next) {
   // The rest of a string instruction.
   std::uint32_t pieces = 1;
   while (next == Next::kRepeat && pieces < kPiecesPerInstruction &&
          cpu.attention.load(std::memory_order_relaxed) == 0) {
-    const Insn* decoded = cpu.blocks.insns->find(uop);
-    if (decoded == nullptr) break;
-    next = perform(cpu, *decoded);
+    next = perform(cpu, decoded);
     ++pieces;
   }
   switch (next) {
@@ -87,7 +86,7 @@ const Uop* run_semantic(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
   if (next == Next::kNext && cpu.attention.load(std::memory_order_relaxed) == 0) [[likely]] {
     return go_to(cpu, uop + 1);
   }
-  return finish_other(cpu, uop, next);
+  return finish_other(cpu, uop, *decoded, next);
 }
 
 const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
@@ -96,7 +95,7 @@ const Uop* run_semantic_and_leave(Cpu& cpu, const Uop* uop, Ahead /*ahead*/) {
   if (decoded == nullptr) return leave_before(cpu, uop);
   ++cpu.blocks.semantic_calls;
   const Next next = perform(cpu, *decoded);
-  if (next != Next::kNext) return finish_other(cpu, uop, next);
+  if (next != Next::kNext) return finish_other(cpu, uop, *decoded, next);
   cpu.rip = cpu.gpr[17] + uop->next;
   cpu.budget -= instructions_before(uop) + 1;
   return leave(cpu);
