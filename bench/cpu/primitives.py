@@ -27,7 +27,7 @@ from worker import LIMIT, MEMORY_MIB, Worker  # noqa: E402
 QEMU = ["qemu-system-x86_64", "-M", "microvm,acpi=off,isa-serial=on", "-accel", "tcg", "-cpu", "Nehalem,+rdrand",
         "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-device",
         "isa-debug-exit,iobase=0x5350,iosize=4"]
-COMMAND_LINE = "console=ttyS0 quiet loglevel=4 reboot=t panic=-1 random.trust_cpu=on mitigations=off"
+COMMAND_LINE = "console=ttyS0 quiet loglevel=4 reboot=t panic=-1 random.trust_cpu=on mitigations=off cgroup_disable=memory"
 
 
 def tsc_words():

@@ -20,8 +20,9 @@ std::vector<CpuidLeaf> soft_supported_cpuid(std::uint32_t tsc_khz);
 void show_arch_capabilities(std::vector<CpuidLeaf>& leaves);
 
 // Against speculation past branches, the kind that is left, the kernel's means (trampolines for
-// jumps, flushes) are made for the predictors of a real processor.
-inline constexpr std::string_view kSoftKernelWords = "mitigations=off";
+// jumps, flushes) are made for the predictors of a real processor. The memory controller of cgroups
+// costs each page that is mapped or given back some hundred instructions, used or not.
+inline constexpr std::string_view kSoftKernelWords = "mitigations=off cgroup_disable=memory";
 
 // What the CPU answers for EAX = `function`, ECX = `index`: leaves that are not listed are zero,
 // those above the largest of their range give the largest basic leaf. `leaves` as build_cpuid()
