@@ -17,12 +17,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from worker import LIMIT, MEMORY_MIB, Worker  # noqa: E402
+from worker import LIMIT, MEMORY_MIB, Worker, pack_layer  # noqa: E402
 
 QEMU = ["qemu-system-x86_64", "-M", "microvm,acpi=off,isa-serial=on", "-accel", "tcg", "-cpu", "Nehalem,+rdrand",
         "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-device",
@@ -60,11 +59,7 @@ def make_disk(bin_dir, folder):
         shutil.copy(path, root + path)
     os.symlink(version, f"{root}/usr/bin/python3")
     shutil.copytree(f"/usr/lib/{version}", f"{root}/usr/lib/{version}", ignore=shutil.ignore_patterns("config-*", "test", "dist-packages"))
-    layer, disk = os.path.join(folder, "python.tar"), os.path.join(folder, "python.squashfs")
-    with tarfile.open(layer, "w") as tar:
-        tar.add(root, arcname=".")
-    subprocess.run([f"{bin_dir}/make_layer", layer, disk], check=True)
-    return disk
+    return pack_layer(bin_dir, root)
 
 
 def parse(text):

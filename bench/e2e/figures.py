@@ -22,7 +22,7 @@ import tempfile
 
 import qemu
 from agent import Exec
-from worker import LIMIT, Worker, build_static, now, static_initramfs
+from worker import LIMIT, Worker, build_static, now, pack_layer, static_initramfs
 
 
 def summary(values):
@@ -54,9 +54,7 @@ class Bench:
         build_static("read_blocks.c", os.path.join(root, "bin", "read_blocks"))
         with open(os.path.join(root, "noise"), "wb") as f:
             f.write(os.urandom(64 << 20))
-        layer = os.path.join(self.folder, "layer.squashfs")
-        subprocess.run(["mksquashfs", root, layer, "-quiet", "-noD", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
-        return layer
+        return pack_layer(self.bin, root)
 
     def vm(self):
         if os.path.exists(self.socket):

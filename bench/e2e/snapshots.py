@@ -25,7 +25,7 @@ import time
 import qemu
 from agent import Exec, resume
 from figures import main, summary
-from worker import Worker, now, static_initramfs
+from worker import Worker, now, pack_layer, static_initramfs
 
 
 class Bench:
@@ -42,8 +42,7 @@ class Bench:
         shutil.copy("/bin/busybox", f"{root}/bin")
         for name in ("true", "sh", "head", "sleep"):
             os.symlink("busybox", f"{root}/bin/{name}")
-        subprocess.run(["mksquashfs", root, f"{root}.squashfs", "-comp", "lz4", "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
-        return f"{root}.squashfs"
+        return pack_layer(self.bin, root)
 
     def worker(self, *words, memory=None, socket=None, snapshot=None):
         socket = socket or self.socket

@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 
 LIMIT = 120  # seconds; a lab's processor is emulated
@@ -87,6 +88,15 @@ class Worker:
         self.process.wait(LIMIT)
         if self.process.returncode != 0:
             sys.exit(f"worker: exit status {self.process.returncode}")
+
+
+def pack_layer(bin_dir, root):
+    """The folder `root` as a layer of an image lies on the disk of a guest; gives the file's path."""
+    archive, layer = f"{root}.tar", f"{root}.squashfs"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(root, arcname=".")
+    subprocess.run([f"{bin_dir}/make_layer", archive, layer], check=True)
+    return layer
 
 
 def build_static(source, target):

@@ -19,7 +19,7 @@ namespace sm {
 namespace {
 
 // Part of every key: raise it whenever the same layer would give other bytes.
-constexpr std::string_view kConverterVersion = "v3";
+constexpr std::string_view kConverterVersion = "v4";
 
 // Limit: each conversion holds its tree in memory; four at once bound what an image can take.
 constexpr unsigned kMaxParallelLayers = 4;

@@ -432,7 +432,7 @@ std::string packable_text(std::size_t bytes, std::size_t random) {
 
 TEST_F(LayerConverterTest, blocks_are_packed_where_they_get_much_smaller) {
   constexpr std::size_t kMiB = 1 << 20;
-  const std::string hardly = packable_text(kMiB, 768), well = packable_text(kMiB, 256);
+  const std::string hardly = packable_text(kMiB, 384), well = packable_text(kMiB, 128);
   EXPECT_EQ(read({TarBuilder().file("f", hardly).finish()}).at("f").data, hardly);
   EXPECT_GT(last_.image_size, kMiB);
   EXPECT_EQ(read({TarBuilder().file("f", well).finish()}).at("f").data, well);

@@ -16,8 +16,8 @@ namespace sm {
 constexpr auto kSquashfsCompressor = SQFS_COMP_LZ4;
 
 // libsquashfs's own one says a block of metadata is packed even when it has grown, which other
-// readers (unsquashfs) refuse. This one leaves such a block as it is, and blocks that it would make
-// less than three eighths smaller: see docs/design/0003.
+// readers (unsquashfs) refuse. This one leaves such a block as it is, and blocks that would not
+// shrink to a quarter: see docs/design/0003.
 Result<SqfsPtr<sqfs_compressor_t>> make_compressor(std::uint32_t block_size,
                                                    const SquashfsFile& file);
 
