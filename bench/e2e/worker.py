@@ -96,6 +96,7 @@ def pack_layer(bin_dir, root):
     with tarfile.open(archive, "w") as tar:
         tar.add(root, arcname=".")
     subprocess.run([f"{bin_dir}/make_layer", archive, layer], check=True)
+    os.unlink(archive)
     return layer
 
 

@@ -439,6 +439,22 @@ TEST_F(LayerConverterTest, blocks_are_packed_where_they_get_much_smaller) {
   EXPECT_LT(last_.image_size, kMiB / 2);
 }
 
+// Older libraries refuse to look into a whole block of ends of files that is not packed.
+TEST_F(LayerConverterTest, ends_of_files_fill_whole_blocks) {
+  TarBuilder tar;
+  constexpr int kFiles = 640;
+  const auto data = [](int i) { return pattern(4096, static_cast<std::uint32_t>(1000 + i)); };
+  for (int i = 0; i < kFiles; ++i) tar.file("f" + std::to_string(i), data(i));
+  const auto size = read({tar.finish()}).size();
+  EXPECT_EQ(size, kFiles + 1U);
+  const auto without = last_.image_size;
+  tar.file("again", data(3));
+  const auto contents = read({tar.finish()});
+  EXPECT_EQ(contents.at("again").data, data(3));
+  EXPECT_EQ(contents.at("f639").data, data(639));
+  EXPECT_LE(last_.image_size, without + 4096);  // the same end of a file is kept once
+}
+
 TEST_F(LayerConverterTest, merged_layers_hide_and_replace) {
   TarBuilder base;
   base.dir("etc", 0700).file("etc/a", "base").file("etc/b", "base").file("gone", "x");

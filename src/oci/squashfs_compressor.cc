@@ -34,9 +34,9 @@ sqfs_object_t* copy(const sqfs_object_t* object) {
   return inner == nullptr ? nullptr : &wrap(SqfsPtr<sqfs_compressor_t>(inner))->base;
 }
 
-// 0 stands for "stays as it is". So does most of what programs are made of: unpacking it would cost
-// the guest at every start. What shrinks to a quarter is packed, so that a hostile layer of
-// repetitions, small when it is downloaded, does not fill the disk.
+// 0 stands for "stays as it is", as most of what programs are made of does: unpacking it would cost
+// the guest at every start. What shrinks to a quarter is packed, so that plain repetitions, the
+// cheapest way to fill a disk from a small download, stay small. For others there are limits.
 sqfs_s32 do_block(sqfs_compressor_t* base, const sqfs_u8* in, sqfs_u32 size, sqfs_u8* out,
                   sqfs_u32 room) {
   auto* inner = inner_of(base);

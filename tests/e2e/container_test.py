@@ -130,6 +130,13 @@ class ContainerLaterPrograms(Case):
                 vm.communicate(timeout=LIMIT)
 
 
+class ContainerCgroups(Case):
+    def test_the_memory_controller_is_there_but_for_the_software_cpu(self):
+        r = busybox("sh", "-c", "grep -cw memory /sys/fs/cgroup/cgroup.controllers; grep -cw pids /sys/fs/cgroup/cgroup.controllers; "
+                    "grep -c 'name.*: supermachine' /proc/cpuinfo", options=["--no-snapshot", "--cpus", "1"])
+        self.assertIn(r.stdout, (b"1\n1\n0\n", b"0\n1\n1\n"), r.stderr)
+
+
 class ContainerRefusals(Case):
     def test_what_is_wrong_is_named_before_anything_starts(self):
         for flag, value in (("--add-host", "db"), ("--dns", "dns.example"), ("--dns-search", "a b"), ("--dns-option", "a b"), ("--tmpfs", "relative"),

@@ -68,7 +68,8 @@ Result<UniqueFd> open_layer(const std::string& path, const SavedImage& image) {
   if (!file) {
     return fail(file.error().code(),
                 "a layer of the snapshot's image is not in the cache: " + file.error().cause(),
-                "fetch the image again: supermachine pull " + printable(image.reference));
+                "fetch the image again with `supermachine pull " + printable(image.reference) +
+                    "`, or if that is of no help, bake it again");
   }
   if (!try_lock(file->get(), LockKind::kShared)) {
     return fail(Code::kIo, path + " is locked by another program", "try again");

@@ -77,8 +77,7 @@ class EngineVm {
 
   virtual std::string_view engine_name() const = 0;  // "kvm", "soft", "fake"
   virtual EngineCpu cpu() const = 0;
-  // What a kernel's command line has to say of this engine's processor, before anything of a
-  // user's.
+  // What a kernel's command line has to say on this engine, before anything of a user's.
   virtual std::string_view kernel_words() const { return {}; }
 
   // Makes all regions of `memory` visible to the guest. Once, before the first vCPU.
