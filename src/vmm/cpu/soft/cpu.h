@@ -152,8 +152,9 @@ struct BlockLink {
   bool returns = false;
 };
 
-// What happened in run_blocks() on its way out, and how often things happened; see fast/.
 class InsnCache;
+
+// What happened in run_blocks() on its way out, and how often things happened; see fast/.
 struct BlockState {
   InsnCache* insns = nullptr;  // of slow cases
   BlockLink link;              // may know the block at Cpu::rip from then on, if `from` is not null
